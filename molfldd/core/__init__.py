@@ -1,0 +1,6 @@
+"""Forward-learned discrete diffusion for any blocks of categorical variables.
+
+Read in this order: ``blocks`` (data), ``forward`` (q_phi, Eq. 9), ``coupling`` (Eq. 11),
+``reverse`` (p_theta, Eq. 7), ``bound`` (Eqs. 4-5), ``estimators`` (Eqs. 13-14, Algorithm 1),
+``sampling`` (Algorithm 2), ``training``. Nothing here knows chemistry, words or pixels.
+"""

@@ -1,0 +1,53 @@
+"""The pair of processes that are trained together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from molfldd.core.blocks import Block, Prior, Probs, draw
+from molfldd.core.forward.base import ForwardProcess
+from molfldd.core.reverse import ReverseProcess
+
+
+class Diffusion(nn.Module):
+    """A forward process q_phi and a reverse process p_theta over the same blocks and states.
+
+    Attributes:
+        forward_process: q_phi(z_t | x) and its couplings.
+        reverse: p_theta(z_s | z_t).
+    """
+
+    def __init__(self, forward_process: ForwardProcess, reverse: ReverseProcess) -> None:
+        super().__init__()
+        if forward_process.steps != reverse.steps:
+            raise ValueError(
+                f"the forward process has {forward_process.steps} steps, "
+                f"the reverse process {reverse.steps}"
+            )
+        self.forward_process = forward_process
+        self.reverse = reverse
+
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """The blocks of the domain."""
+        return self.forward_process.blocks
+
+    @property
+    def steps(self) -> int:
+        """Number of steps T."""
+        return self.forward_process.steps
+
+    @property
+    def prior(self) -> Prior:
+        """p(z_T)."""
+        return self.forward_process.prior
+
+    def draw(self, probs: Probs, generator: torch.Generator) -> dict[str, Tensor]:
+        """Hard samples of every element, (B, n, S) to (B, n) int64 per block."""
+        return {
+            name: draw(p.detach(), torch.rand(p.shape[:-1], generator=generator, device=p.device))
+            for name, p in probs.items()
+        }

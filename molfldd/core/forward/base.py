@@ -1,0 +1,123 @@
+"""The forward (noising) process: marginals q(z_t | x) of Eq. (9) and the plans between them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from molfldd.core.blocks import Batch, Block, Prior, Probs
+from molfldd.core.coupling import Coupling, maximum_coupling
+
+
+@dataclass(frozen=True)
+class Transition:
+    """Two consecutive marginals and the plan between them.
+
+    Attributes:
+        u_s: q(z_s | x), (B, n, S) per block.
+        u_t: q(z_t | x), (B, n, S) per block.
+        couplings: The plan of each block from u_t to u_s.
+    """
+
+    u_s: Probs
+    u_t: Probs
+    couplings: Mapping[str, Coupling]
+
+    def posterior(self, z: Probs) -> dict[str, Tensor]:
+        """q(z_s | z_t, x) at one-hot states or simplex points, (B, n, S) per block."""
+        return {name: plan.posterior(z[name]) for name, plan in self.couplings.items()}
+
+    def repeat(self, times: int) -> Transition:
+        """The transition of a batch repeated ``times`` times (see ``Batch.repeat``)."""
+        return Transition(
+            {name: u.repeat(times, 1, 1) for name, u in self.u_s.items()},
+            {name: u.repeat(times, 1, 1) for name, u in self.u_t.items()},
+            {name: plan.repeat(times) for name, plan in self.couplings.items()},
+        )
+
+
+class ForwardProcess(nn.Module, ABC):
+    """Marginals of every element at every step, with the boundaries exact by construction.
+
+    A subclass says what happens strictly between the boundaries (``interior``); this class puts
+    u_0 = onehot(x) and u_T = prior around it, so the prior term of the bound is exactly 0.
+
+    Args:
+        blocks: The blocks of the domain.
+        prior: p(z_T); it defines the states.
+        steps: Number of steps T.
+    """
+
+    def __init__(self, blocks: Sequence[Block], prior: Prior, steps: int) -> None:
+        super().__init__()
+        if steps < 1:
+            raise ValueError(f"a process needs at least 1 step, got {steps}")
+        self.blocks = tuple(blocks)
+        self.steps = steps
+        for name, probs in prior.probs.items():
+            self.register_buffer(f"prior_{name}", probs.clone())
+
+    @property
+    def prior(self) -> Prior:
+        """p(z_T), on the device of the module."""
+        return Prior({b.name: self.get_buffer(f"prior_{b.name}") for b in self.blocks})
+
+    def encode(self, batch: Batch) -> Probs:
+        """What the process reads off x once for all steps; nothing for a fixed process."""
+        return {}
+
+    @abstractmethod
+    def interior(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
+        """q(z_t | x) for t in 1..T-1, (B, n, S) per block.
+
+        Args:
+            batch: The examples x.
+            encoding: What ``encode`` returned for them.
+            t: Step of each example, (B,) int64.
+        """
+
+    def marginal(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
+        """u_t = q(z_t | x) of Eq. (9) for t in 0..T, exact at both ends, (B, n, S) per block."""
+        x = self.prior.onehot(batch.codes)
+        inner = self.interior(batch, encoding, t.clamp(max=self.steps - 1).clamp(min=1))
+        start, end = (t == 0)[:, None, None], (t == self.steps)[:, None, None]
+        return {
+            name: torch.where(start, x[name], torch.where(end, self.prior.probs[name], u))
+            for name, u in inner.items()
+        }
+
+    def couple(self, u_s: Probs, u_t: Probs, t: Tensor) -> dict[str, Coupling]:
+        """The plan of each block from u_t to u_s; the maximum coupling of Eq. (11)."""
+        return {name: maximum_coupling(u_s[name], u) for name, u in u_t.items()}
+
+    def transition(self, batch: Batch, encoding: Probs, t: Tensor) -> Transition:
+        """Marginals at s = t - 1 and t in 1..T, and the plan between them."""
+        u_s = self.marginal(batch, encoding, t - 1)
+        u_t = self.marginal(batch, encoding, t)
+        return Transition(u_s, u_t, self.couple(u_s, u_t, t))
+
+
+def interpolate(x: Probs, prior: Prior, kept: Tensor) -> dict[str, Tensor]:
+    """kept * onehot(x) + (1 - kept) * prior, with ``kept`` (B,); (B, n, S) per block."""
+    weight = kept[:, None, None]
+    return {name: weight * v + (1 - weight) * prior.probs[name] for name, v in x.items()}
+
+
+def at_step(features: Tensor, t: Tensor, steps: int) -> Tensor:
+    """The slice of per-step features at t in 1..T-1.
+
+    Args:
+        features: All interior steps side by side, (B, n, (T - 1) * C).
+        t: Step of each example, (B,) int64.
+        steps: T.
+
+    Returns:
+        (B, n, C).
+    """
+    interior = max(steps - 1, 1)
+    per_step = features.reshape(*features.shape[:-1], interior, features.shape[-1] // interior)
+    return per_step[torch.arange(len(t), device=t.device), :, t - 1]

@@ -1,0 +1,120 @@
+"""The reverse (generative) process: factorized over elements, Eq. (7).
+
+A network sees the whole of z_t, and every element of z_s is then drawn independently. The
+"predict x, then apply q(z_s | z_t, x)" form is not used: with a learned forward process
+q(x | z_t) need not factorize (Section 3.4).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from molfldd.core.blocks import Block, Masks, Prior, Probs
+from molfldd.core.network import NetworkFactory, apply
+
+NEVER = -1e9
+"""Log-probability of the impossible; finite, so that gradients stay finite."""
+
+
+class ReverseProcess(nn.Module, ABC):
+    """p_theta(z_s | z_t) = prod_i Cat(z_s^i; v_theta^i(z_t, t)).
+
+    Args:
+        blocks: The blocks of the domain.
+        prior: p(z_T); it defines the states.
+        steps: Number of steps T.
+        network: Builds the network.
+        channels: Features the parameterization asks for, per block.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[Block],
+        prior: Prior,
+        steps: int,
+        network: NetworkFactory,
+        channels: Mapping[str, int],
+    ) -> None:
+        super().__init__()
+        self.blocks = tuple(blocks)
+        self.steps = steps
+        self.states = {block.name: prior.states(block.name) for block in blocks}
+        self.network = network(self.states, channels)
+
+    @abstractmethod
+    def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """log v_theta of one block from the network's features, (B, n, S)."""
+
+    def log_probs(self, z: Probs, mask: Masks, t: Tensor) -> dict[str, Tensor]:
+        """log p_theta(z_s | z_t) of each element and state, nats.
+
+        States that data never takes have (practically) no mass at t = 1.
+
+        Args:
+            z: States as one-hot or simplex points, (B, n, S) per block.
+            mask: Elements that exist, (B, n) per block.
+            t: Step of each example, (B,) int64 in 1..T.
+
+        Returns:
+            (B, n, S) per block; each row is normalized.
+        """
+        features = apply(self.network, z, mask, t / self.steps)
+        return {
+            block.name: self.log_probs_of_block(block, features[block.name], z[block.name], t)
+            for block in self.blocks
+        }
+
+
+class DirectReverse(ReverseProcess):
+    """v = softmax(f_theta(z_t, t) + w_t onehot(z_t)): a softmax with a learned skip per step."""
+
+    def __init__(
+        self, blocks: Sequence[Block], prior: Prior, steps: int, network: NetworkFactory
+    ) -> None:
+        super().__init__(
+            blocks, prior, steps, network, {b.name: prior.states(b.name) for b in blocks}
+        )
+        self.skip = nn.ParameterDict({b.name: torch.zeros(steps) for b in blocks})
+
+    def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """See the class."""
+        logits = features + self.skip[block.name][t - 1][:, None, None] * z
+        beyond_data = torch.arange(logits.shape[-1], device=z.device) >= block.categories
+        logits = logits.masked_fill((t == 1)[:, None, None] & beyond_data, NEVER)
+        return torch.log_softmax(logits, -1)
+
+
+class UnmaskingReverse(ReverseProcess):
+    """For an absorbing prior: masked elements are unmasked or not, all others stay.
+
+    A masked element is revealed with probability sigmoid(g_theta - log s), which is 1/t (the
+    pace of uniform masking) for g = 0 and exactly 1 at t = 1, and then takes a value from
+    softmax(f_theta). For a simplex point the outcomes are mixed by its components.
+    """
+
+    def __init__(
+        self, blocks: Sequence[Block], prior: Prior, steps: int, network: NetworkFactory
+    ) -> None:
+        for block in blocks:
+            if prior.states(block.name) != block.categories + 1:
+                raise ValueError("the unmasking reverse process needs an absorbing prior")
+        super().__init__(blocks, prior, steps, network, {b.name: b.categories + 1 for b in blocks})
+
+    def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """See the class."""
+        values, gate = features[..., :-1], features[..., -1:]
+        reveal = gate - (t - 1).float().log().clamp(min=NEVER)[:, None, None]
+        from_mask = torch.cat(
+            [
+                torch.log_softmax(values, -1) + torch.nn.functional.logsigmoid(reveal),
+                torch.nn.functional.logsigmoid(-reveal),
+            ],
+            -1,
+        )
+        log_z = torch.where(z > 0, torch.where(z > 0, z, 1.0).log(), NEVER)
+        stay = torch.cat([log_z[..., :-1], torch.full_like(gate, NEVER)], -1)
+        return torch.logaddexp(log_z[..., -1:] + from_mask, stay)

@@ -1,0 +1,108 @@
+"""Sampling, Algorithm 2: only the reverse network runs.
+
+Every example has its own stream of random numbers, named by (seed, index). Example i of a seed
+is thus the same molecule, picture or text whatever the batch size or the number of processes,
+up to the rounding of the network's arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from molfldd.core.blocks import Prior, SizeDistribution, draw, masks
+from molfldd.core.reverse import ReverseProcess
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Generated examples.
+
+    Attributes:
+        trajectory: States z_T, ..., z_0 (or z_0 alone), each block name to (B, n) int64.
+        mask: Elements that exist, (B, n) bool per block.
+        sizes: (B,) int64.
+    """
+
+    trajectory: tuple[dict[str, Tensor], ...]
+    mask: dict[str, Tensor]
+    sizes: Tensor
+
+    @property
+    def codes(self) -> dict[str, Tensor]:
+        """The generated data z_0, (B, n) int64 per block."""
+        return self.trajectory[-1]
+
+
+def example_noise(seed: int, index: int, rows: int, columns: int) -> Tensor:
+    """The uniform numbers of one example, (rows, columns); the same for any company it keeps."""
+    generator = torch.Generator().manual_seed((seed * 0x9E3779B1 + index * 0x85EBCA77) % 2**63)
+    return torch.rand(rows, columns, generator=generator)
+
+
+class Sampler:
+    """Draws examples from a trained reverse process.
+
+    Args:
+        reverse: p_theta.
+        prior: p(z_T).
+        sizes: p(n).
+    """
+
+    def __init__(self, reverse: ReverseProcess, prior: Prior, sizes: SizeDistribution) -> None:
+        self.reverse = reverse
+        self.prior = prior
+        self.sizes = sizes
+        largest = torch.tensor([sizes.largest])
+        self._lengths = {block.name: int(block.length(largest)) for block in reverse.blocks}
+
+    def _noise(self, seed: int, indices: Sequence[int]) -> Tensor:
+        rows = self.reverse.steps + 2
+        columns = sum(self._lengths.values())
+        return torch.stack([example_noise(seed, i, rows, columns) for i in indices])
+
+    def _draw(self, probs: dict[str, Tensor], uniform: Tensor) -> dict[str, Tensor]:
+        states, start = {}, 0
+        for name, p in probs.items():
+            states[name] = draw(p, uniform[:, start : start + p.shape[1]])
+            start += self._lengths[name]
+        return states
+
+    @torch.no_grad()
+    def sample(
+        self, seed: int, indices: Sequence[int], *, keep_trajectory: bool = False
+    ) -> Samples:
+        """The examples of a seed at the given indices.
+
+        Args:
+            seed: Names the whole set of samples.
+            indices: Which of the set to draw; B of them.
+            keep_trajectory: Keep every state from z_T to z_0 instead of z_0 alone.
+        """
+        device = next(self.reverse.parameters()).device
+        noise = self._noise(seed, indices)
+        sizes = self.sizes.quantile(noise[:, 0, 0]).to(device)
+        noise = noise.to(device)
+        mask = masks(self.reverse.blocks, sizes)
+        prior = {
+            name: self.prior.probs[name].to(device).expand(*m.shape, -1) for name, m in mask.items()
+        }
+        z = self._draw(prior, noise[:, 1])
+        states = [z]
+        for step in range(self.reverse.steps, 0, -1):
+            t = torch.full_like(sizes, step)
+            log_v = self.reverse.log_probs(self.prior.onehot(z), mask, t)
+            z = self._draw(
+                {name: v.exp() for name, v in log_v.items()},
+                noise[:, 2 + self.reverse.steps - step],
+            )
+            states = [*states, z] if keep_trajectory else [z]
+        return Samples(tuple(states), mask, sizes)
+
+    def stream(self, seed: int, count: int, batch_size: int) -> Iterator[Samples]:
+        """Examples 0..count-1 of a seed in batches, in constant memory."""
+        for start in range(0, count, batch_size):
+            yield self.sample(seed, range(start, min(start + batch_size, count)))

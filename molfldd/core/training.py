@@ -1,0 +1,343 @@
+"""Training in phases, on one process or many (Lightning Fabric).
+
+A run is a list of phases, each with its own estimator, learning rates and length; typical are a
+learning phase for both processes and a polishing phase with the forward process frozen. All
+randomness of iteration i (which examples, which steps, which noise) is named by (seed, i,
+process), so a resumed run continues bit for bit without any stored generator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from molfldd.core.blocks import Batch, Codes, Examples, Masks
+from molfldd.core.diffusion import Diffusion
+from molfldd.core.estimators import Estimator
+from molfldd.core.reverse import ReverseProcess
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one objective.
+
+    Attributes:
+        name: For logs.
+        iterations: Optimizer steps.
+        estimator: Gradient estimator.
+        lr_forward: Peak learning rate of phi; 0 freezes the forward process.
+        lr_reverse: Peak learning rate of theta.
+        warmup: Iterations over which the rates rise linearly.
+        schedule: What the rates do after that: stay, or fall to 0 along a cosine.
+    """
+
+    name: str
+    iterations: int
+    estimator: Estimator
+    lr_forward: float = 2e-4
+    lr_reverse: float = 2e-4
+    warmup: int = 0
+    schedule: Literal["constant", "cosine"] = "constant"
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise ValueError(f"phase '{self.name}' needs at least 1 iteration")
+        if self.lr_forward < 0 or self.lr_reverse <= 0:
+            raise ValueError(f"phase '{self.name}' has a learning rate out of range")
+
+    def rate(self, done: int) -> float:
+        """Factor on the peak learning rates after ``done`` iterations of the phase."""
+        if done < self.warmup:
+            return (done + 1) / self.warmup
+        if self.schedule == "constant":
+            return 1.0
+        progress = (done - self.warmup) / max(1, self.iterations - self.warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What all phases share.
+
+    Attributes:
+        batch_size: Examples per iteration over all processes.
+        ema_decay: Decay of the moving average of the reverse network.
+        clip: Largest gradient norm.
+        weight_decay: AdamW's.
+        seed: Names all randomness of the run.
+    """
+
+    batch_size: int = 128
+    ema_decay: float = 0.999
+    clip: float = 10.0
+    weight_decay: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+        if self.clip <= 0:
+            raise ValueError(f"clip must be positive, got {self.clip}")
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random choices of every iteration, named by (seed, iteration, process).
+
+    Attributes:
+        examples: Size of the data set.
+        steps: T.
+        options: Batch size and seed.
+        rank: Index of this process.
+        processes: Number of processes; they share each batch evenly.
+    """
+
+    examples: int
+    steps: int
+    options: TrainingOptions
+    rank: int = 0
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.options.batch_size % self.processes:
+            raise ValueError(
+                f"batch_size {self.options.batch_size} cannot be shared evenly by "
+                f"{self.processes} processes"
+            )
+
+    def indices(self, iteration: int) -> Tensor:
+        """This process' examples, one permutation of the data after another, (B,) int64."""
+        share = self.options.batch_size // self.processes
+        first = iteration * self.options.batch_size + self.rank * share
+        positions = range(first, first + share)
+        epochs = {p // self.examples for p in positions}
+        orders = {epoch: self._permutation(epoch) for epoch in epochs}
+        return torch.stack([orders[p // self.examples][p % self.examples] for p in positions])
+
+    def times(self, iteration: int) -> Tensor:
+        """Steps of the examples, (B,) int64 in 1..T: each is uniform, together they are spread."""
+        share = self.options.batch_size // self.processes
+        offset = torch.randint(self.steps, (1,), generator=self._generator(iteration, 0))
+        return (torch.arange(share) + self.rank * share + offset) % self.steps + 1
+
+    def noise(self, iteration: int, device: torch.device) -> torch.Generator:
+        """The randomness of z_t."""
+        return self._generator(iteration, 1 + self.rank, device)
+
+    def _permutation(self, epoch: int) -> Tensor:
+        return _permutation(self.examples, self.options.seed, epoch)
+
+    def _generator(
+        self, iteration: int, stream: int, device: torch.device | str = "cpu"
+    ) -> torch.Generator:
+        seed = (self.options.seed * 1_000_003 + iteration) * 65_537 + stream
+        return torch.Generator(device).manual_seed(seed % 2**63)
+
+
+@lru_cache(maxsize=2)
+def _permutation(count: int, seed: int, epoch: int) -> Tensor:
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    return torch.randperm(count, generator=generator)
+
+
+class Objective(nn.Module):
+    """The loss as a module call, so that the engine can synchronize its gradients.
+
+    Args:
+        diffusion: Both processes.
+        estimator: The gradient estimator of the phase.
+    """
+
+    def __init__(self, diffusion: Diffusion, estimator: Estimator) -> None:
+        super().__init__()
+        self.diffusion = diffusion
+        self.estimator = estimator
+        self.generator = torch.Generator()
+        self.progress = 0.0
+
+    def forward(
+        self, codes: Codes, mask: Masks, sizes: Tensor, t: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss (scalar, nats per example) and KL by block, (B,) each, at steps t (B,)."""
+        batch = Batch(codes, mask, sizes)
+        estimate = self.estimator(self.diffusion, batch, t, self.generator, self.progress)
+        return estimate.loss, estimate.kl
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What one iteration of training reports.
+
+    Attributes:
+        number: Iterations done so far, this one included.
+        phase: The phase it belongs to.
+        t: Steps of the examples, (B,).
+        kl: KL of each block at those steps, nats, (B,) per block.
+        gradient_norm: Before clipping.
+    """
+
+    number: int
+    phase: Phase
+    t: Tensor
+    kl: dict[str, Tensor]
+    gradient_norm: float
+
+
+class Profile:
+    """Running mean of the KL by step and block since the last reset.
+
+    Args:
+        steps: T.
+        blocks: Names of the blocks.
+    """
+
+    def __init__(self, steps: int, blocks: tuple[str, ...]) -> None:
+        self.blocks = blocks
+        self._sum = torch.zeros(steps, len(blocks))
+        self._visits = torch.zeros(steps)
+
+    def add(self, iteration: Iteration) -> None:
+        """Count one iteration."""
+        rows = iteration.t.cpu() - 1
+        kl = torch.stack([iteration.kl[name].float().cpu() for name in self.blocks], -1)
+        self._sum.index_add_(0, rows, kl)
+        self._visits.index_add_(0, rows, torch.ones(len(rows)))
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._sum.zero_()
+        self._visits.zero_()
+
+    @property
+    def kl(self) -> Tensor:
+        """Mean KL, nats per example, (T, number of blocks)."""
+        return self._sum / self._visits.clamp(min=1)[:, None]
+
+
+class Trainer:
+    """Trains both processes through all phases.
+
+    Args:
+        fabric: The engine; it carries device, precision and the number of processes.
+        diffusion: Both processes.
+        examples: Training data.
+        phases: In order.
+        options: What they share.
+
+    Raises:
+        ValueError: if the processes cannot share the batch evenly.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        diffusion: Diffusion,
+        examples: Examples,
+        phases: tuple[Phase, ...],
+        options: TrainingOptions,
+    ) -> None:
+        self.fabric = fabric
+        self.diffusion = diffusion.to(fabric.device)
+        self.examples = examples
+        self.phases = phases
+        self.options = options
+        self.iteration = 0
+        average = get_ema_multi_avg_fn(options.ema_decay)  # type: ignore[no-untyped-call]
+        self.ema = AveragedModel(diffusion.reverse, multi_avg_fn=average)
+        self._draws = Draws(
+            len(examples), diffusion.steps, options, fabric.global_rank, fabric.world_size
+        )
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._resumed_optimizer: dict[str, Any] | None = None
+
+    @property
+    def total_iterations(self) -> int:
+        """Iterations of all phases together."""
+        return sum(phase.iterations for phase in self.phases)
+
+    @property
+    def averaged(self) -> Diffusion:
+        """The processes with the averaged reverse network; this is what samples."""
+        return Diffusion(self.diffusion.forward_process, cast(ReverseProcess, self.ema.module))
+
+    def run(self) -> Iterator[Iteration]:
+        """Train to the end of the last phase, yielding after every iteration.
+
+        The caller may stop at any yield; the state is then that of the iteration reported.
+        """
+        first = 0
+        for phase in self.phases:
+            done, first = self.iteration - first, first + phase.iterations
+            if done < phase.iterations:
+                yield from self._run_phase(phase, done)
+
+    def _run_phase(self, phase: Phase, done: int) -> Iterator[Iteration]:
+        objective, optimizer = self._prepare(phase, started=done > 0)
+        for number in range(done, phase.iterations):
+            yield self._step(phase, number, objective, optimizer)
+        self._optimizer = None
+
+    def _prepare(self, phase: Phase, *, started: bool) -> tuple[Any, Any]:
+        groups = parameter_groups(self.diffusion, phase)
+        optimizer = torch.optim.AdamW(
+            groups, betas=(0.9, 0.99), weight_decay=self.options.weight_decay
+        )
+        if started and self._resumed_optimizer is not None:
+            optimizer.load_state_dict(self._resumed_optimizer)
+        self._resumed_optimizer = None
+        self._optimizer = optimizer
+        module, optimizer = self.fabric.setup(Objective(self.diffusion, phase.estimator), optimizer)
+        return module, optimizer
+
+    def _step(self, phase: Phase, done: int, objective: Any, optimizer: Any) -> Iteration:
+        device = self.fabric.device
+        batch = self.examples.batch(self._draws.indices(self.iteration)).to(device)
+        t = self._draws.times(self.iteration).to(device)
+        objective.module.generator = self._draws.noise(self.iteration, device)
+        objective.module.progress = done / phase.iterations
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * phase.rate(done)
+        optimizer.zero_grad()
+        loss, kl = objective(batch.codes, batch.mask, batch.sizes, t)
+        self.fabric.backward(loss)
+        norm = self.fabric.clip_gradients(objective, optimizer, max_norm=self.options.clip)
+        optimizer.step()
+        self.ema.update_parameters(self.diffusion.reverse)
+        self.iteration += 1
+        return Iteration(self.iteration, phase, t, kl, float(norm) if norm is not None else 0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue: networks, average, optimizer, iteration."""
+        return {
+            "iteration": self.iteration,
+            "diffusion": self.diffusion.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": None if self._optimizer is None else self._optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a ``state_dict``; call before ``run``."""
+        self.iteration = int(state["iteration"])
+        self.diffusion.load_state_dict(state["diffusion"])
+        self.ema.load_state_dict(state["ema"])
+        self._resumed_optimizer = state["optimizer"]
+
+
+def parameter_groups(diffusion: Diffusion, phase: Phase) -> list[dict[str, Any]]:
+    """The parameters a phase trains, with their peak rates; freezes the others."""
+    forward, reverse = diffusion.forward_process, diffusion.reverse
+    forward.requires_grad_(phase.lr_forward > 0)
+    groups = [{"params": list(reverse.parameters()), "lr": phase.lr_reverse}]
+    if phase.lr_forward > 0 and list(forward.parameters()):
+        groups.append({"params": list(forward.parameters()), "lr": phase.lr_forward})
+    return [{**group, "peak": group["lr"]} for group in groups]
