@@ -1,0 +1,1 @@
+"""Molecules: codec, data sets, network, metrics, files."""

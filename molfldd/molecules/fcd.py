@@ -1,0 +1,178 @@
+"""Fréchet ChemNet Distance (FCD): how far two sets of molecules are apart, 0 for the same set.
+
+The network and its input are those of the package fcd-torch; the distance itself is computed
+here, by symmetric eigendecompositions in float64. A distance depends on the number of molecules
+on both sides (fewer give a larger one) and on stereochemistry, so it belongs with its protocol.
+"""
+
+import hashlib
+import importlib.metadata
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from fcd_torch import FCD
+from fcd_torch.utils import SmilesDataset
+from numpy.typing import NDArray
+from rdkit import Chem, rdBase
+from rich.console import Console
+from rich.progress import track
+
+from molfldd.errors import MolflddError
+from molfldd.molecules.codec import parse_smiles
+from molfldd.storage import cache_directory, read_cache, write_cache
+
+FCD_TORCH_VERSION = importlib.metadata.version("fcd-torch")
+
+_BATCH = 500
+_BATCHES_WORTH_A_BAR = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """ChemNet activations of `count` molecules: `mean` (512,), `covariance` (512, 512), float64."""
+
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    count: int
+
+
+def fcd(smiles: Sequence[str], reference: Sequence[str]) -> float:
+    """FCD of molecules against reference molecules, whose statistics are cached.
+
+    Molecules that occur several times count several times; the order does not matter. The network
+    sees stereochemistry where a SMILES has it. Takes about a minute for 10,000 molecules.
+    Raises `MolflddError` for fewer than two molecules on a side, for a SMILES that RDKit cannot
+    read or that has several fragments (ChemNet would see the first only), and for a cache that
+    cannot be written.
+    """
+    return frechet_distance(statistics(smiles), reference_statistics(reference))
+
+
+def frechet_distance(first: Statistics, second: Statistics) -> float:
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2): squared Fréchet distance of Gaussians.
+
+    Works for singular covariances. Rounding can make it about -1e-6 for equal statistics.
+    """
+    root = _square_root(first.covariance)
+    eigenvalues = np.linalg.eigvalsh(_symmetric(root @ second.covariance @ root))
+    overlap = np.sqrt(eigenvalues.clip(min=0)).sum()
+    shift = np.square(first.mean - second.mean).sum()
+    return float(shift + first.covariance.trace() + second.covariance.trace() - 2 * overlap)
+
+
+def _symmetric(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (matrix + matrix.T) / 2
+
+
+def _square_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Square root of a symmetric positive semidefinite matrix."""
+    eigenvalues, vectors = np.linalg.eigh(_symmetric(matrix))
+    root: NDArray[np.float64] = (vectors * np.sqrt(eigenvalues.clip(min=0))) @ vectors.T
+    return root
+
+
+def statistics(smiles: Iterable[str]) -> Statistics:
+    """Statistics of molecules, repetitions counted; raises `MolflddError` as `fcd` does."""
+    counts = Counter(_chemnet_smiles(entry) for entry in smiles)
+    if counts.total() < 2:
+        raise MolflddError(
+            f"FCD needs two molecules on each side, but there are {counts.total()}; "
+            "give more, or leave the reference out"
+        )
+    different = sorted(counts)
+    weights = np.array([counts[entry] for entry in different])
+    activations = _activations(different)
+    return Statistics(
+        np.average(activations, axis=0, weights=weights),
+        np.cov(activations, rowvar=False, fweights=weights),
+        counts.total(),
+    )
+
+
+def _chemnet_smiles(smiles: str) -> str:
+    """Canonical SMILES as ChemNet gets it: stereochemistry is kept."""
+    mol = parse_smiles(smiles)
+    if mol is None:
+        raise MolflddError(f"RDKit cannot read the SMILES {smiles!r}; remove it from the list")
+    if "." in smiles:
+        raise MolflddError(
+            f"FCD is not defined for several fragments, as in {smiles!r}; keep one of them"
+        )
+    return Chem.MolToSmiles(mol)
+
+
+def _activations(smiles: Sequence[str]) -> NDArray[np.float64]:
+    """ChemNet activations (N, 512) of N canonical SMILES."""
+    inputs = SmilesDataset(smiles, canonize=False)
+    starts = track(
+        range(0, len(smiles), _BATCH),
+        description="FCD: running ChemNet",
+        console=Console(stderr=True),
+        transient=True,
+        disable=len(smiles) < _BATCHES_WORTH_A_BAR * _BATCH,
+    )
+    return np.concatenate(
+        [
+            _run_chemnet([inputs[row] for row in range(start, min(start + _BATCH, len(smiles)))])
+            for start in starts
+        ]
+    )
+
+
+@cache
+def _chemnet() -> torch.nn.Module:
+    model: torch.nn.Module = FCD(device="cpu").model
+    return model
+
+
+def _run_chemnet(inputs: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Activations (B, 512) of B SMILES, each (length, symbols)."""
+    batch = torch.from_numpy(np.stack(inputs)).float().transpose(1, 2)
+    with torch.inference_mode():
+        activations: NDArray[np.float64] = _chemnet()(batch).double().numpy()
+    return activations
+
+
+def content_hash(smiles: Collection[str]) -> str:
+    """SHA-256 (hex) of the SMILES as sorted lines, so that their order does not matter.
+
+    For a file with one SMILES a line it is what ``LC_ALL=C sort file | sha256sum`` prints.
+    """
+    return hashlib.sha256("".join(f"{entry}\n" for entry in sorted(smiles)).encode()).hexdigest()
+
+
+def reference_statistics(smiles: Sequence[str]) -> Statistics:
+    """Statistics of reference molecules, read from the cache if they have been computed before.
+
+    The file is named after the `content_hash` of the SMILES and the versions of fcd-torch and
+    RDKit, in the directory `molfldd.storage.cache_directory` names. Raises
+    `MolflddError` as `fcd` does.
+    """
+    versions = f"fcdtorch{FCD_TORCH_VERSION}-rdkit{rdBase.rdkitVersion}"
+    path = cache_directory() / f"fcd-{content_hash(smiles)}-{versions}.npz"
+    cached = _read(path)
+    if cached is not None:
+        return cached
+    computed = statistics(smiles)
+    _write(path, computed)
+    return computed
+
+
+def _read(path: Path) -> Statistics | None:
+    """Statistics of a cache file; None if there is none or it is damaged."""
+    try:
+        content = read_cache(path)
+        return Statistics(content["mean"], content["covariance"], int(content["count"]))
+    except (MolflddError, KeyError, ValueError):
+        return None
+
+
+def _write(path: Path, computed: Statistics) -> None:
+    """Write a cache file."""
+    count = np.array(computed.count)
+    write_cache(path, {"mean": computed.mean, "covariance": computed.covariance, "count": count})

@@ -1,0 +1,236 @@
+"""Molecules to files and pictures, SMILES from files: the suffix of the path names the format."""
+
+import csv
+import gzip
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, TextIO, cast
+
+from rdkit import Chem
+from rdkit.Chem import Draw, rdDepictor
+from rdkit.rdBase import BlockLogs
+
+from molfldd.errors import MolflddError, UsageError
+from molfldd.molecules.codec import to_smiles
+from molfldd.storage import atomic_path
+
+PICTURE_MOLECULES = 24
+"""A picture shows at most this many molecules."""
+
+_PICTURE_COLUMNS = 6
+_PICTURE_CELL = (200, 200)
+_draw_grid: Callable[..., Any] = Draw.MolsToGridImage
+
+
+@dataclass(frozen=True)
+class ParseReport:
+    """What became of the lines or records of a file: `skipped` counts them by reason."""
+
+    read: int
+    kept: int
+    skipped: Mapping[str, int]
+
+    def __str__(self) -> str:
+        """One line: ``100 read, 97 kept, 3 skipped (2 not a SMILES, 1 empty)``."""
+        by_count = sorted(self.skipped.items(), key=lambda item: (-item[1], item[0]))
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in by_count)
+        total = sum(self.skipped.values())
+        tail = f" ({reasons})" if reasons else ""
+        return f"{self.read:,} read, {self.kept:,} kept, {total:,} skipped{tail}"
+
+
+@dataclass(frozen=True)
+class WriteSummary:
+    """How many molecules a file got, and how many were left out of it."""
+
+    written: int
+    skipped: int
+
+
+def _valid(mols: Iterable[Chem.Mol | None]) -> Iterator[tuple[Chem.Mol, str] | None]:
+    """Each molecule, sanitized, with its SMILES; None for one that is missing or not valid."""
+    for mol in mols:
+        smiles = None if mol is None else to_smiles(mol)
+        if mol is None or smiles is None:
+            yield None
+        else:
+            clean = Chem.Mol(mol)
+            Chem.SanitizeMol(clean)
+            yield clean, smiles
+
+
+def _write_each(
+    mols: Iterable[Chem.Mol | None], write: Callable[[Chem.Mol, str], object]
+) -> WriteSummary:
+    """Call `write` with each valid molecule and its SMILES, and count."""
+    counts: Counter[bool] = Counter()
+    for entry in _valid(mols):
+        counts[entry is not None] += 1
+        if entry is not None:
+            write(*entry)
+    return WriteSummary(counts[True], counts[False])
+
+
+def _write_sdf(path: Path, mols: Iterable[Chem.Mol | None]) -> WriteSummary:
+    with closing(Chem.SDWriter(str(path))) as writer:
+
+        def write(mol: Chem.Mol, smiles: str) -> None:
+            rdDepictor.Compute2DCoords(mol)
+            mol.SetProp("SMILES", smiles)
+            writer.write(mol)
+
+        return _write_each(mols, write)
+
+
+def _write_smi(path: Path, mols: Iterable[Chem.Mol | None]) -> WriteSummary:
+    with path.open("w", encoding="utf-8") as file:
+        return _write_each(mols, lambda _, smiles: file.write(f"{smiles}\n"))
+
+
+def _write_csv(path: Path, mols: Iterable[Chem.Mol | None]) -> WriteSummary:
+    index = -1
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["index", "smiles", "valid"])
+        for index, entry in enumerate(_valid(mols)):
+            writer.writerow([index, entry[1] if entry else "", int(entry is not None)])
+    return WriteSummary(index + 1, 0)
+
+
+def _grid(mols: Iterable[Chem.Mol | None], use_svg: bool) -> tuple[Any, WriteSummary]:
+    """RDKit's picture of the first valid molecules: SVG text or a PIL image."""
+    entries = list(_valid(mols))
+    shown = list(islice((entry for entry in entries if entry), PICTURE_MOLECULES))
+    if not shown:
+        raise MolflddError("there is no valid molecule to draw; write a .csv to see all of them")
+    picture = _draw_grid(
+        [mol for mol, _ in shown],
+        legends=[smiles for _, smiles in shown],
+        molsPerRow=min(_PICTURE_COLUMNS, len(shown)),
+        subImgSize=_PICTURE_CELL,
+        useSVG=use_svg,
+        returnPNG=False,
+    )
+    return picture, WriteSummary(len(shown), len(entries) - len(shown))
+
+
+def _write_png(path: Path, mols: Iterable[Chem.Mol | None]) -> WriteSummary:
+    image, summary = _grid(mols, use_svg=False)
+    image.save(path, format="PNG")
+    return summary
+
+
+def _write_svg(path: Path, mols: Iterable[Chem.Mol | None]) -> WriteSummary:
+    text, summary = _grid(mols, use_svg=True)
+    path.write_text(text, encoding="utf-8")
+    return summary
+
+
+_WRITERS: dict[str, Callable[[Path, Iterable[Chem.Mol | None]], WriteSummary]] = {
+    ".sdf": _write_sdf,
+    ".smi": _write_smi,
+    ".csv": _write_csv,
+    ".png": _write_png,
+    ".svg": _write_svg,
+}
+
+
+def check_writable(path: Path) -> None:
+    """Raise `UsageError` if `write_molecules` could not write this path; writes nothing.
+
+    For a command to call before it spends time on molecules.
+    """
+    if path.suffix.lower() not in _WRITERS:
+        raise UsageError(
+            f"cannot write {path}: the suffix {path.suffix!r} is none of {' '.join(_WRITERS)}"
+        )
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a directory; name a file in it")
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: there is no directory {path.parent}; create it")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"cannot write {path}: no permission to write into {path.parent}")
+
+
+def write_molecules(path: Path, mols: Iterable[Chem.Mol | None]) -> WriteSummary:
+    """Write molecules to a file whose suffix names the format; all of it or nothing.
+
+    ``.sdf``: a record with 2D coordinates (angstrom) and the property SMILES per valid molecule.
+    ``.smi``: a stereo-free canonical SMILES per valid molecule. ``.csv``: index, smiles, valid (0
+    or 1) for every molecule. ``.png``, ``.svg``: the first `PICTURE_MOLECULES` valid molecules.
+    A molecule is valid if it is not None, has atoms and passes sanitization; it may come
+    unsanitized. Raises what `check_writable` raises, and `MolflddError` for an empty picture.
+    """
+    check_writable(path)
+    with atomic_path(path) as temporary:
+        return _WRITERS[path.suffix.lower()](temporary, mols)
+
+
+def _lines(file: TextIO, column: str | None) -> Iterator[str]:
+    """First word of each line; there are no columns to choose from."""
+    for line in file:
+        yield next(iter(line.split()), "")
+
+
+def _column_position(header: list[str], column: str | None) -> int:
+    """Position of the named column in any case, or of the default: smiles, else the first."""
+    names = [name.strip().lower() for name in header]
+    if column is None:
+        return names.index("smiles") if "smiles" in names else 0
+    if column.lower() not in names:
+        raise UsageError(f"there is no column {column!r}; the columns are: {', '.join(header)}")
+    return names.index(column.lower())
+
+
+def _csv_values(file: TextIO, column: str | None) -> Iterator[str]:
+    rows = csv.reader(file)
+    position = _column_position(next(rows, []), column)
+    for row in rows:
+        yield row[position].strip() if position < len(row) else ""
+
+
+def _sdf_smiles(file: TextIO, column: str | None) -> Iterator[str]:
+    """SMILES of each record, empty for one that RDKit cannot read; there are no columns."""
+    with BlockLogs():
+        for mol in Chem.ForwardSDMolSupplier(cast(IO[bytes], file.buffer)):
+            yield Chem.MolToSmiles(mol) if mol is not None else ""
+
+
+_READERS: dict[str, Callable[[TextIO, str | None], Iterator[str]]] = {
+    ".smi": _lines,
+    ".txt": _lines,
+    ".csv": _csv_values,
+    ".sdf": _sdf_smiles,
+}
+
+
+def read_smiles(path: Path, column: str | None = None) -> tuple[list[str], ParseReport]:
+    """SMILES of a ``.smi``, ``.txt``, ``.csv`` or ``.sdf`` file, also with ``.gz``, as they stand.
+
+    A text file has a SMILES as the first word of each line. A csv file has a header; the SMILES
+    are in `column`, by default in "smiles" in any case or else in the first. Lines without a SMILES
+    and unreadable records are counted in the report; a SMILES that is no molecule is kept, since
+    judging it is not reading. Raises `UsageError` for a file that does not exist, has another
+    suffix, is no text, or lacks the column.
+    """
+    packed = path.suffix.lower() == ".gz"
+    suffix = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
+    if suffix not in _READERS:
+        raise UsageError(
+            f"cannot read {path}: the suffix {suffix!r} is none of {' '.join(_READERS)} "
+            "(each also with .gz)"
+        )
+    try:
+        with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig") as file:
+            entries = list(_READERS[suffix](cast(TextIO, file), column))
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"cannot read {path}: {error}; check the path and the format") from error
+    smiles = [entry for entry in entries if entry]
+    empty = len(entries) - len(smiles)
+    skipped = {"without a SMILES": empty} if empty else {}
+    return smiles, ParseReport(len(entries), len(smiles), skipped)

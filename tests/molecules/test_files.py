@@ -1,0 +1,185 @@
+import csv
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rdkit import Chem
+
+from molfldd.errors import MolflddError, UsageError
+from molfldd.molecules.codec import assemble, pair_index, parse_smiles
+from molfldd.molecules.files import (
+    PICTURE_MOLECULES,
+    ParseReport,
+    WriteSummary,
+    check_writable,
+    read_smiles,
+    write_molecules,
+)
+
+SMILES = ["CCO", "O=[N+]([O-])c1ccccc1", "c1cc[nH]c1", "C#N"]
+
+
+def overloaded() -> Chem.Mol:
+    """A molecule that fails sanitization: fluorine with two bonds."""
+    import numpy as np
+
+    bonds = np.zeros(3, np.uint8)
+    bonds[[pair_index(0, 1), pair_index(0, 2)]] = 1
+    return assemble([("F", 0), ("C", 0), ("C", 0)], bonds)
+
+
+@pytest.fixture
+def mols() -> list[Chem.Mol | None]:
+    first, *rest = [parse_smiles(smiles) for smiles in SMILES]
+    return [first, None, *rest, overloaded()]
+
+
+def test_sdf_has_a_record_per_valid_molecule(mols: list[Chem.Mol | None], tmp_path: Path) -> None:
+    path = tmp_path / "out.sdf"
+    assert write_molecules(path, mols) == WriteSummary(4, 2)
+    records = list(Chem.SDMolSupplier(str(path)))
+    assert [record.GetProp("SMILES") for record in records] == SMILES
+    assert [Chem.MolToSmiles(record) for record in records] == SMILES
+    positions = records[0].GetConformer().GetPositions()
+    assert (abs(positions[0] - positions[1]) > 0.1).any()
+    assert read_smiles(path) == (SMILES, ParseReport(4, 4, {}))
+
+
+def test_smi_has_a_line_per_valid_molecule(mols: list[Chem.Mol | None], tmp_path: Path) -> None:
+    path = tmp_path / "out.smi"
+    assert write_molecules(path, iter(mols)) == WriteSummary(4, 2)
+    assert path.read_text() == "".join(f"{smiles}\n" for smiles in SMILES)
+
+
+def test_csv_has_a_row_per_molecule(mols: list[Chem.Mol | None], tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    assert write_molecules(path, mols) == WriteSummary(6, 0)
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["index"] for row in rows] == list("012345")
+    assert [row["smiles"] for row in rows] == [SMILES[0], "", *SMILES[1:], ""]
+    assert "".join(row["valid"] for row in rows) == "101110"
+    assert read_smiles(path) == (SMILES, ParseReport(6, 4, {"without a SMILES": 2}))
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml")])
+def test_pictures_show_the_first_molecules(
+    mols: list[Chem.Mol | None], tmp_path: Path, suffix: str, start: bytes
+) -> None:
+    path = tmp_path / f"out{suffix}"
+    assert write_molecules(path, mols) == WriteSummary(4, 2)
+    assert path.read_bytes().startswith(start)
+    assert write_molecules(path, mols * 10) == WriteSummary(PICTURE_MOLECULES, 36)
+
+
+def test_picture_of_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(MolflddError, match="no valid molecule to draw"):
+        write_molecules(tmp_path / "out.png", [None])
+    assert not list(tmp_path.iterdir())
+
+
+def test_valid_molecules_are_not_changed_by_writing(tmp_path: Path) -> None:
+    mol = parse_smiles("CCO")
+    write_molecules(tmp_path / "out.sdf", [mol])
+    assert mol.GetNumConformers() == 0
+    assert not mol.HasProp("SMILES")
+
+
+@pytest.mark.parametrize("suffix", [".sdf", ".smi", ".csv", ".svg"])
+def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    path.write_text("old")
+
+    def failing() -> Iterator[Chem.Mol]:
+        yield parse_smiles("CCO")
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        write_molecules(path, failing())
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("out.xyz", r"suffix '\.xyz' is none of \.sdf \.smi \.csv \.png \.svg"),
+        ("out", "suffix '' is none of"),
+        ("missing/out.smi", "no directory"),
+        ("folder.smi", "is a directory"),
+    ],
+)
+def test_unwritable_paths_are_refused_before_work(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "folder.smi").mkdir()
+
+    def untouched() -> Iterator[Chem.Mol]:
+        raise AssertionError("molecules were asked for")
+        yield
+
+    with pytest.raises(UsageError, match=reason):
+        check_writable(tmp_path / name)
+    with pytest.raises(UsageError, match=reason):
+        write_molecules(tmp_path / name, untouched())
+
+
+def test_directory_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(UsageError, match="no permission"):
+        check_writable(tmp_path / "out.smi")
+
+
+def test_check_writable_writes_nothing(tmp_path: Path) -> None:
+    check_writable(tmp_path / "OUT.SMI")
+    assert not list(tmp_path.iterdir())
+
+
+def test_smi_lines_with_names_and_gaps(tmp_path: Path) -> None:
+    path = tmp_path / "in.smi.gz"
+    path.write_bytes(gzip.compress(b"CCO ethanol\n\nnot_a_molecule\n  \nC#N\t2\n"))
+    smiles, report = read_smiles(path)
+    assert smiles == ["CCO", "not_a_molecule", "C#N"]
+    assert report == ParseReport(5, 3, {"without a SMILES": 2})
+    assert str(report) == "5 read, 3 kept, 2 skipped (2 without a SMILES)"
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "expected"),
+    [
+        ("id,SMILES\n1,CCO\n2\n3,C\n", None, ["CCO", "C"]),
+        ("structure,x\nCCO,1\nC,2\n", None, ["CCO", "C"]),
+        ("x,Structure\n1,CCO\n2,C\n", "structure", ["CCO", "C"]),
+        ("", None, []),
+    ],
+)
+def test_csv_columns(tmp_path: Path, text: str, column: str | None, expected: list[str]) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text(text)
+    assert read_smiles(path, column)[0] == expected
+
+
+def test_missing_column_names_those_there(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("id,SMILES\n1,CCO\n")
+    with pytest.raises(UsageError, match="no column 'mol'; the columns are: id, SMILES"):
+        read_smiles(path, "mol")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_broken_sdf_records_are_counted(tmp_path: Path, packed: bool) -> None:
+    write_molecules(tmp_path / "good.sdf", [parse_smiles("CCO"), parse_smiles("C#N")])
+    first, second, _ = (tmp_path / "good.sdf").read_text().split("$$$$\n")
+    text = "$$$$\n".join([first, second.replace("  2  1  0", "  9  9  0"), first, ""])
+    path = tmp_path / ("in.sdf.gz" if packed else "in.sdf")
+    path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    smiles, report = read_smiles(path)
+    assert smiles == ["CCO", "CCO"]
+    assert report == ParseReport(3, 2, {"without a SMILES": 1})
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "in.smi").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "in.csv.gz").write_bytes(b"no gzip")
+    for name in ("missing.smi", "in.pdf", "in.smi", "in.csv.gz", "in.gz"):
+        with pytest.raises(UsageError, match="cannot read"):
+            read_smiles(tmp_path / name)
