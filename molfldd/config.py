@@ -1,0 +1,201 @@
+"""Recipes: YAML files, validated against the typed classes of what they configure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from molfldd.core.estimators import ConcreteRelaxation, LeaveOneOut, Pathwise, Reinforce
+from molfldd.core.training import Phase, TrainingOptions
+from molfldd.domain import domain_class
+from molfldd.errors import UsageError
+
+AnyEstimator = Annotated[
+    Pathwise | Reinforce | LeaveOneOut | ConcreteRelaxation, Field(discriminator="kind")
+]
+
+
+@dataclass(frozen=True)
+class PhaseConfig(Phase):
+    """A phase whose estimator is named by ``kind``."""
+
+    estimator: AnyEstimator
+
+
+@dataclass(frozen=True)
+class ProcessConfig:
+    """The two processes.
+
+    Attributes:
+        steps: T.
+        prior: p(z_T): "uniform", "marginal" (as frequent as in the data) or "absorbing" (masked).
+        forward: "fixed" (conventional diffusion), "free", "pinned" or "masking" (learned).
+        reverse: "direct" (softmax) or "unmasking" (for the absorbing prior).
+        pin_power: How loose the pinned marginals are.
+    """
+
+    steps: int = 10
+    prior: Literal["uniform", "marginal", "absorbing"] = "absorbing"
+    forward: Literal["fixed", "free", "pinned", "masking"] = "masking"
+    reverse: Literal["direct", "unmasking"] = "unmasking"
+    pin_power: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.forward == "masking" and self.prior != "absorbing":
+            raise ValueError("forward 'masking' needs prior 'absorbing'")
+        if (self.reverse == "unmasking") != (
+            self.prior == "absorbing"
+        ) and self.reverse != "direct":
+            raise ValueError("reverse 'unmasking' needs prior 'absorbing'")
+
+
+@dataclass(frozen=True)
+class MonitorConfig:
+    """What is written while training, counted in iterations.
+
+    Attributes:
+        log_every: Between lines of the log (training KL by step and block).
+        evaluate_every: Between evaluations (bound on held-out hard samples, generated samples).
+        checkpoint_every: Between checkpoints.
+        examples: Held-out examples for the bound.
+        samples: Samples generated for the quality.
+    """
+
+    log_every: int = 200
+    evaluate_every: int = 2000
+    checkpoint_every: int = 1000
+    examples: int = 1024
+    samples: int = 500
+
+    def __post_init__(self) -> None:
+        values = (self.log_every, self.evaluate_every, self.checkpoint_every, self.examples)
+        if min(*values, self.samples) < 1:
+            raise ValueError("the monitor's numbers must be at least 1")
+
+
+D = TypeVar("D")
+N = TypeVar("N")
+
+
+class Config(BaseModel, Generic[D, N]):
+    """A complete recipe; ``data`` and ``network`` belong to the domain."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    domain: str
+    data: D
+    network: N
+    process: ProcessConfig
+    training: TrainingOptions
+    monitor: MonitorConfig
+    phases: tuple[PhaseConfig, ...]
+
+
+def config_directory() -> Path:
+    """Where the recipes that come with the package lie."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(path.stem for path in config_directory().glob("*.yaml"))
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The content of a recipe by name or by path of a YAML file, not yet validated.
+
+    Raises:
+        UsageError: if there is none, or if it is not a YAML mapping.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else config_directory() / f"{name}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"there is no recipe '{name}'; known are: {', '.join(recipes())}, "
+            "or give the path of a .yaml file"
+        ) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"cannot read the recipe {path}: {reason}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"the recipe {path} is not a mapping of keys to values")
+    return content
+
+
+def override(content: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """The content with ``key.subkey=value`` assignments applied; list items are numbered from 0.
+
+    Raises:
+        UsageError: if an assignment has no "=" or its key leads nowhere.
+    """
+    return reduce(_assign, assignments, dict(content))
+
+
+def _assign(content: dict[str, Any], assignment: str) -> dict[str, Any]:
+    key, equals, text = assignment.partition("=")
+    if not equals:
+        raise UsageError(f"cannot read '{assignment}'; write it as key.subkey=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"cannot read the value of '{assignment}' as YAML") from error
+    replaced: dict[str, Any] = _replace(content, key.split("."), value, key)
+    return replaced
+
+
+def _replace(node: Any, path: Sequence[str], value: Any, key: str) -> Any:
+    if not path:
+        return value
+    head, rest = path[0], path[1:]
+    if isinstance(node, list) and head.isdigit() and int(head) < len(node):
+        index = int(head)
+        return [*node[:index], _replace(node[index], rest, value, key), *node[index + 1 :]]
+    if isinstance(node, dict):
+        return {**node, head: _replace(node.get(head, {}), rest, value, key)}
+    raise UsageError(f"the key '{key}' leads nowhere at '{head}'")
+
+
+def parse_config(content: Mapping[str, Any]) -> Config[Any, Any]:
+    """The validated recipe.
+
+    Raises:
+        UsageError: for an unknown key, a wrong type or an impossible value, naming the key.
+    """
+    domain = domain_class(str(content.get("domain", "")))
+    try:
+        config = Config[domain.DataConfig, domain.NetworkConfig].model_validate(content)  # type: ignore[name-defined]
+    except ValidationError as error:
+        raise UsageError(_first_problem(error)) from error
+    _refuse_unknown(content, config.model_dump(mode="json"), "")
+    return config
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    kinds = {"pathwise", "reinforce", "leave-one-out", "concrete"}
+    key = ".".join(str(part) for part in problem["loc"] if part not in kinds)
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"config key '{key}': {message[0].lower()}{message[1:]}"
+
+
+def _refuse_unknown(given: Any, known: Any, where: str) -> None:
+    if isinstance(given, Mapping) and isinstance(known, Mapping):
+        for key, value in given.items():
+            if key not in known:
+                raise UsageError(
+                    f"config key '{where}{key}' is unknown; known here are: {', '.join(known)}"
+                )
+            _refuse_unknown(value, known[key], f"{where}{key}.")
+    elif isinstance(given, list) and isinstance(known, list):
+        for i, (a, b) in enumerate(zip(given, known, strict=True)):
+            _refuse_unknown(a, b, f"{where}{i}.")

@@ -1,0 +1,206 @@
+"""Trained models: building the processes of a recipe, loading and sampling them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from molfldd.checkpoint import load_state, read_checkpoint
+from molfldd.config import Config, ProcessConfig, parse_config
+from molfldd.core.blocks import (
+    Block,
+    Prior,
+    SizeDistribution,
+    absorbing_prior,
+    marginal_prior,
+    uniform_prior,
+)
+from molfldd.core.diffusion import Diffusion
+from molfldd.core.forward import (
+    FixedForward,
+    ForwardProcess,
+    FreeForward,
+    MaskingForward,
+    PinnedForward,
+)
+from molfldd.core.network import NetworkFactory
+from molfldd.core.reverse import DirectReverse, ReverseProcess, UnmaskingReverse
+from molfldd.core.sampling import Sampler
+from molfldd.domain import Data, Domain, domain_class
+from molfldd.errors import MolflddError, UsageError
+
+_PRETRAINED = Path(__file__).parent / "pretrained"
+
+_PRIORS: dict[str, Callable[[Data], Prior]] = {
+    "uniform": lambda data: uniform_prior(data.domain.blocks),
+    "marginal": lambda data: marginal_prior(data.train.frequencies()),
+    "absorbing": lambda data: absorbing_prior(data.domain.blocks),
+}
+
+_FORWARD: dict[
+    str, Callable[[ProcessConfig, Sequence[Block], Prior, NetworkFactory], ForwardProcess]
+] = {
+    "fixed": lambda config, blocks, prior, network: FixedForward(blocks, prior, config.steps),
+    "free": lambda config, blocks, prior, network: FreeForward(
+        blocks, prior, config.steps, network
+    ),
+    "pinned": lambda config, blocks, prior, network: PinnedForward(
+        blocks, prior, config.steps, network, config.pin_power
+    ),
+    "masking": lambda config, blocks, prior, network: MaskingForward(
+        blocks, prior, config.steps, network
+    ),
+}
+
+_REVERSE: dict[str, type[DirectReverse] | type[UnmaskingReverse]] = {
+    "direct": DirectReverse,
+    "unmasking": UnmaskingReverse,
+}
+
+
+def build_prior(config: ProcessConfig, data: Data) -> Prior:
+    """p(z_T) of a recipe."""
+    return _PRIORS[config.prior](data)
+
+
+def build_forward(
+    config: ProcessConfig, blocks: Sequence[Block], prior: Prior, network: NetworkFactory
+) -> ForwardProcess:
+    """q_phi of a recipe."""
+    return _FORWARD[config.forward](config, blocks, prior, network)
+
+
+def build_reverse(
+    config: ProcessConfig, blocks: Sequence[Block], prior: Prior, network: NetworkFactory
+) -> ReverseProcess:
+    """p_theta of a recipe."""
+    return _REVERSE[config.reverse](blocks, prior, config.steps, network)
+
+
+def build_diffusion(config: Config[Any, Any], data: Data) -> Diffusion:
+    """Both processes of a recipe, with fresh networks."""
+    network = partial(data.domain.network, config.network)
+    prior = build_prior(config.process, data)
+    blocks = data.domain.blocks
+    return Diffusion(
+        build_forward(config.process, blocks, prior, network),
+        build_reverse(config.process, blocks, prior, network),
+    )
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained generator.
+
+    Attributes:
+        config: The recipe it was trained by.
+        domain: The domain with its vocabulary.
+        sampler: Algorithm 2 with the trained reverse process.
+        fingerprint: Hash of the training data.
+        metrics: What was measured when the checkpoint was written.
+    """
+
+    config: Config[Any, Any]
+    domain: Domain
+    sampler: Sampler
+    fingerprint: str
+    metrics: dict[str, Any]
+
+    @property
+    def steps(self) -> int:
+        """The number of steps the model was trained for."""
+        return self.config.process.steps
+
+    def check_steps(self, steps: int | None) -> None:
+        """Refuse a number of steps the model was not trained for, with a ``UsageError``."""
+        if steps is not None and steps != self.steps:
+            raise UsageError(f"this model was not trained for {steps} steps; it has: {self.steps}")
+
+    def stream(self, count: int, *, seed: int = 0, batch_size: int = 500) -> Iterator[list[Any]]:
+        """``count`` decoded examples in batches, in constant memory."""
+        if count < 1 or batch_size < 1:
+            raise UsageError("the numbers of samples and of samples per batch must be at least 1")
+        for drawn in self.sampler.stream(seed, count, batch_size):
+            yield self.domain.samples(drawn)
+
+    def sample(
+        self, count: int, *, steps: int | None = None, seed: int = 0, batch_size: int = 500
+    ) -> list[Any]:
+        """Generate examples; for molecules unsanitized RDKit molecules, valid or not.
+
+        Args:
+            count: How many.
+            steps: The model's own number of steps, or None for the same.
+            seed: Same seed, same examples, whatever the batch size.
+            batch_size: Examples computed at once.
+
+        Raises:
+            UsageError: for steps the model was not trained for, or numbers below 1.
+        """
+        self.check_steps(steps)
+        batches = self.stream(count, seed=seed, batch_size=batch_size)
+        return [example for batch in batches for example in batch]
+
+    def to(self, device: str) -> Model:
+        """The model on another device; changed in place."""
+        self.sampler.reverse.to(device)
+        return self
+
+
+def model_header(config: Config[Any, Any], data: Data, metrics: dict[str, Any]) -> dict[str, Any]:
+    """The JSON part of a checkpoint."""
+    return {
+        "domain": data.domain.to_json(),
+        "config": config.model_dump(mode="json"),
+        "sizes": SizeDistribution.of(data.train.sizes).counts.tolist(),
+        "steps": [config.process.steps],
+        "fingerprint": data.fingerprint,
+        "metrics": metrics,
+    }
+
+
+def load_model(path: Path) -> Model:
+    """The model of a checkpoint file.
+
+    Raises:
+        MolflddError: if the file is not a whole checkpoint of this or an older version.
+    """
+    header, tree = read_checkpoint(path)
+    try:
+        config = parse_config(header["config"])
+        domain = domain_class(config.domain).from_json(header["domain"])
+        sizes = SizeDistribution(torch.tensor(header["sizes"]))
+        prior = Prior(tree["prior"])
+        weights, fingerprint, metrics = tree["reverse"], header["fingerprint"], header["metrics"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise MolflddError(f"{path} is no model checkpoint: {error!r} is missing") from error
+    network = partial(domain.network, config.network)
+    reverse = build_reverse(config.process, domain.blocks, prior, network)
+    load_state(reverse, weights, path)
+    return Model(config, domain, Sampler(reverse.eval(), prior, sizes), fingerprint, metrics)
+
+
+def pretrained() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.stem for path in _PRETRAINED.glob("*.safetensors"))
+
+
+def pretrained_path(name: str) -> Path:
+    """The file of an embedded model's name, or the given path if it is one.
+
+    Raises:
+        UsageError: if it is neither.
+    """
+    if name in pretrained():
+        return _PRETRAINED / f"{name}.safetensors"
+    if name.endswith(".safetensors") or Path(name).is_file():
+        return Path(name)
+    raise UsageError(
+        f"there is no model '{name}'; embedded are: {', '.join(pretrained()) or 'none'}, "
+        "or give the path of a .safetensors checkpoint"
+    )

@@ -1,0 +1,332 @@
+"""A training run: a folder with the recipe, the log, the state to resume from and the model."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, current_thread, main_thread
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from molfldd.checkpoint import read_checkpoint, write_checkpoint
+from molfldd.config import Config
+from molfldd.core.blocks import SizeDistribution
+from molfldd.core.bound import BoundReport, evaluate_bound
+from molfldd.core.sampling import Sampler
+from molfldd.core.training import Iteration, Profile, Trainer
+from molfldd.domain import Data, domain_class
+from molfldd.errors import MolflddError, UsageError
+from molfldd.model import build_diffusion, model_header
+from molfldd.storage import atomic_path
+
+STATE = "state.safetensors"
+"""Everything needed to resume."""
+MODEL = "model.safetensors"
+"""The averaged reverse process: what ``molfldd sample`` needs."""
+LOG = "log.jsonl"
+"""One JSON object per line: training profile, evaluations, phases."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where and how to compute.
+
+    Attributes:
+        accelerator: "cpu", "cuda", "auto", ...
+        devices: Processes on this machine.
+        nodes: Machines.
+        precision: Fabric's name, such as "32-true" or "bf16-mixed"; "auto" picks bfloat16 where
+            the hardware computes it.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.devices < 1 or self.nodes < 1:
+            raise UsageError("the numbers of devices and nodes must be at least 1")
+
+    def fabric(self) -> Fabric:
+        """The launched engine."""
+        precision: Any = self.precision if self.precision != "auto" else fast_precision()
+        try:
+            fabric = Fabric(
+                accelerator=self.accelerator,
+                devices=self.devices,
+                num_nodes=self.nodes,
+                precision=precision,
+            )
+        except (ValueError, RuntimeError, TypeError) as error:
+            raise UsageError(f"cannot set up the device: {' '.join(str(error).split())}") from error
+        fabric.launch()
+        return fabric
+
+
+def fast_precision() -> str:
+    """ "bf16-mixed" where the hardware has bfloat16 arithmetic, else "32-true"."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
+
+
+Show = Callable[[Iteration, float], None]
+"""Shows progress: the iteration and the bound of late."""
+
+
+@contextmanager
+def stop_signals() -> Iterator[Event]:
+    """An event that Ctrl-C and SIGTERM set, instead of breaking in between two instructions.
+
+    Off the main thread signals are left alone.
+    """
+    stop = Event()
+    if current_thread() is not main_thread():
+        yield stop
+        return
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in wanted}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Run:
+    """Trains a recipe in a folder.
+
+    Args:
+        config: The recipe.
+        folder: Where everything is written.
+        engine: Where and how to compute.
+    """
+
+    def __init__(self, config: Config[Any, Any], folder: Path, engine: Engine) -> None:
+        self.config = config
+        self.folder = folder
+        self.fabric = engine.fabric()
+        with self.fabric.rank_zero_first():
+            self.data: Data = domain_class(config.domain).load(config.data)
+        torch.manual_seed(config.training.seed)
+        self.trainer = Trainer(
+            self.fabric,
+            build_diffusion(config, self.data),
+            self.data.train,
+            config.phases,
+            config.training,
+        )
+        self.sizes = SizeDistribution.of(self.data.train.sizes)
+        self.seconds = 0.0
+        self.metrics: dict[str, Any] = {}
+        self.sample_quality: dict[str, float] = {}
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes and prints."""
+        return bool(self.fabric.is_global_zero)
+
+    def resume(self) -> None:
+        """Continue from the folder's state.
+
+        Raises:
+            MolflddError: if there is none, or if it belongs to other data or another network.
+        """
+        path = self.folder / STATE
+        header, state = read_checkpoint(path)
+        if header.get("fingerprint") != self.data.fingerprint:
+            raise MolflddError(f"{path} was trained on other data; start a new run folder")
+        try:
+            self.trainer.load_state_dict(state)
+        except (KeyError, RuntimeError) as error:
+            raise MolflddError(
+                f"{path} does not fit this recipe; resume with the recipe it was started with"
+            ) from error
+        self.metrics = header["metrics"]
+        self.seconds = float(self.metrics["seconds"])
+        self._cut_log(self.trainer.iteration)
+
+    def _cut_log(self, iteration: int) -> None:
+        """Drop what was logged after the state was written."""
+        path = self.folder / LOG
+        if self.leads and path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if json.loads(line)["iteration"] <= iteration]
+            with atomic_path(path) as partial:
+                partial.write_text("".join(kept), encoding="utf-8")
+
+    def train(self, console: Console) -> None:
+        """Train to the end, or until Ctrl-C or SIGTERM, which keep the state reached.
+
+        Args:
+            console: For progress.
+        """
+        profile = Profile(self.trainer.diffusion.steps, self.block_names)
+        started = time.monotonic() - self.seconds
+        with self._progress(console) as show, stop_signals() as stop:
+            for iteration in self.trainer.run():
+                self.seconds = time.monotonic() - started
+                profile.add(iteration)
+                self._monitor(iteration, profile, show)
+                if self._any(stop.is_set()):
+                    self.save()
+                    console.print(
+                        f"stopped after {iteration.number} iterations; "
+                        f"continue with --resume from {self.folder / STATE}"
+                    )
+                    return
+        self.evaluate(self.trainer.iteration)
+        self.save()
+
+    def _monitor(self, iteration: Iteration, profile: Profile, show: Show) -> None:
+        monitor = self.config.monitor
+        if iteration.number % monitor.log_every == 0:
+            bound = self._log_training(iteration, profile)
+            show(iteration, bound)
+            profile.reset()
+        if iteration.number % monitor.evaluate_every == 0:
+            self.evaluate(iteration.number)
+        if iteration.number % monitor.checkpoint_every == 0:
+            self.save()
+
+    def _any(self, flag: bool) -> bool:
+        """Whether the flag is up in any process; they must stop together."""
+        if self.fabric.world_size == 1:
+            return flag
+        raised = self.fabric.all_reduce(torch.tensor(float(flag)), reduce_op="sum")
+        return float(cast(torch.Tensor, raised)) > 0
+
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        """Names of the blocks, in the order of the log's lists."""
+        return tuple(block.name for block in self.data.domain.blocks)
+
+    @property
+    def size_term(self) -> float:
+        """Mean of -log p(n) over the training data, nats per example."""
+        return -float(self.sizes.log_prob(self.data.train.sizes).mean())
+
+    def _log_training(self, iteration: Iteration, profile: Profile) -> float:
+        bound = float(profile.kl.sum()) + self.size_term
+        kl = {
+            name: [round(v, 4) for v in profile.kl[:, i].tolist()]
+            for i, name in enumerate(self.block_names)
+        }
+        self.log(
+            {
+                "event": "train",
+                "iteration": iteration.number,
+                "phase": iteration.phase.name,
+                "seconds": round(self.seconds, 1),
+                "bound": round(bound, 4),
+                "gradient_norm": round(iteration.gradient_norm, 4),
+                "kl": kl,
+            }
+        )
+        return bound
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Append one line to the log."""
+        if self.leads:
+            with (self.folder / LOG).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+
+    def evaluate(self, number: int) -> None:
+        """Log the bound on held-out hard samples and the quality of generated ones."""
+        if not self.leads:
+            return
+        report = self.bound()
+        quality = {name: round(value, 4) for name, value in self.quality().items()}
+        self.metrics = {"evaluated_at": number, "bound": round(report.total, 4), **quality}
+        self.sample_quality = quality
+        self.log(
+            {
+                "event": "evaluate",
+                "iteration": number,
+                "seconds": round(self.seconds, 1),
+                **quality,
+                **report.to_json(),
+            }
+        )
+
+    def bound(self) -> BoundReport:
+        """The bound of the averaged model on held-out examples."""
+        count = min(self.config.monitor.examples, len(self.data.test))
+        batches = [
+            self.data.test.batch(rows).to(self.fabric.device)
+            for rows in torch.split(torch.arange(count), 256)
+        ]
+        generator = torch.Generator(self.fabric.device).manual_seed(0)
+        with self.fabric.autocast():
+            return evaluate_bound(self.trainer.averaged, batches, self.sizes, generator)
+
+    def quality(self) -> dict[str, float]:
+        """Quality of samples of the averaged model, always of the same seed."""
+        averaged = self.trainer.averaged
+        sampler = Sampler(averaged.reverse, averaged.prior, self.sizes)
+        decoded = []
+        for drawn in sampler.stream(0, self.config.monitor.samples, 250):
+            decoded += self.data.domain.samples(drawn)
+        return self.data.domain.quality(decoded)
+
+    def save(self) -> None:
+        """Write the state to resume from, and the model."""
+        if not self.leads:
+            return
+        metrics = {
+            **self.metrics,
+            "iterations": self.trainer.iteration,
+            "seconds": round(self.seconds, 1),
+        }
+        header = model_header(self.config, self.data, metrics)
+        write_checkpoint(self.folder / STATE, header, self.trainer.state_dict())
+        averaged = self.trainer.averaged
+        tree = {"reverse": averaged.reverse.state_dict(), "prior": averaged.prior.probs}
+        write_checkpoint(self.folder / MODEL, header, tree)
+
+    @contextmanager
+    def _progress(self, console: Console) -> Iterator[Show]:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console, disable=not self.leads) as bar:
+            task = bar.add_task(
+                "train",
+                total=self.trainer.total_iterations,
+                completed=self.trainer.iteration,
+                status="",
+            )
+
+            def show(iteration: Iteration, bound: float) -> None:
+                quality = "".join(f", {k} {v:.3f}" for k, v in self.sample_quality.items())
+                bar.update(
+                    task,
+                    completed=iteration.number,
+                    description=iteration.phase.name,
+                    status=f"bound {bound:.2f}{quality}",
+                )
+
+            yield show
