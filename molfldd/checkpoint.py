@@ -79,12 +79,14 @@ def _open(path: Path, text: str, tensors: dict[str, Tensor]) -> tuple[dict[str, 
                 f"{FORMAT_VERSION}; upgrade molfldd"
             )
         return content["header"], _assemble(content["tree"], tensors)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise MolflddError(f"{path} has a damaged header: {error!r}") from error
 
 
 def _dismantle(node: Any, where: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(node, Tensor):
+        while where in tensors:  # keys such as 1 and "1", or "a/b" and "b" below "a"
+            where += "'"
         tensors[where] = node.detach().cpu().contiguous().clone()
         return {"tensor": where}
     if isinstance(node, Mapping):

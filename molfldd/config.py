@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -51,10 +52,15 @@ class ProcessConfig:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
         if self.forward == "masking" and self.prior != "absorbing":
             raise ValueError("forward 'masking' needs prior 'absorbing'")
-        if (self.reverse == "unmasking") != (
-            self.prior == "absorbing"
-        ) and self.reverse != "direct":
+        if self.reverse == "unmasking" and self.prior != "absorbing":
             raise ValueError("reverse 'unmasking' needs prior 'absorbing'")
+        if self.reverse == "unmasking" and self.forward in ("free", "pinned"):
+            raise ValueError(
+                f"forward '{self.forward}' changes values besides masking them; it needs "
+                "reverse 'direct'"
+            )
+        if not 1 <= self.pin_power < math.inf:
+            raise ValueError(f"pin_power must be at least 1 and finite, got {self.pin_power}")
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class Config(BaseModel, Generic[D, N]):
     process: ProcessConfig
     training: TrainingOptions
     monitor: MonitorConfig
-    phases: tuple[PhaseConfig, ...]
+    phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
 
 
 def config_directory() -> Path:
@@ -157,7 +163,7 @@ def _replace(node: Any, path: Sequence[str], value: Any, key: str) -> Any:
     if not path:
         return value
     head, rest = path[0], path[1:]
-    if isinstance(node, list) and head.isdigit() and int(head) < len(node):
+    if isinstance(node, list) and head.isdecimal() and int(head) < len(node):
         index = int(head)
         return [*node[:index], _replace(node[index], rest, value, key), *node[index + 1 :]]
     if isinstance(node, dict):
@@ -184,6 +190,8 @@ def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     kinds = {"pathwise", "reinforce", "leave-one-out", "concrete"}
     key = ".".join(str(part) for part in problem["loc"] if part not in kinds)
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"config key '{key}' is unknown"
     message = problem["msg"].removeprefix("Value error, ")
     return f"config key '{key}': {message[0].lower()}{message[1:]}"
 

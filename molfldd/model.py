@@ -177,6 +177,8 @@ def load_model(path: Path) -> Model:
         sizes = SizeDistribution(torch.tensor(header["sizes"]))
         prior = Prior(tree["prior"])
         weights, fingerprint, metrics = tree["reverse"], header["fingerprint"], header["metrics"]
+    except MolflddError as error:
+        raise MolflddError(f"{path} does not suit this version of molfldd: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise MolflddError(f"{path} is no model checkpoint: {error!r} is missing") from error
     network = partial(domain.network, config.network)

@@ -64,6 +64,15 @@ class Engine:
         if self.devices < 1 or self.nodes < 1:
             raise UsageError("the numbers of devices and nodes must be at least 1")
 
+    def check_batch(self, batch_size: int) -> None:
+        """Refuse a batch that the processes cannot share evenly, with a ``UsageError``."""
+        processes = self.devices * self.nodes
+        if batch_size % processes:
+            raise UsageError(
+                f"config key 'training.batch_size': {batch_size} cannot be shared evenly by "
+                f"{processes} processes"
+            )
+
     def fabric(self) -> Fabric:
         """The launched engine."""
         precision: Any = self.precision if self.precision != "auto" else fast_precision()
@@ -122,6 +131,7 @@ class Run:
     def __init__(self, config: Config[Any, Any], folder: Path, engine: Engine) -> None:
         self.config = config
         self.folder = folder
+        engine.check_batch(config.training.batch_size)
         self.fabric = engine.fabric()
         with self.fabric.rank_zero_first():
             self.data: Data = domain_class(config.domain).load(config.data)

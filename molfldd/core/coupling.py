@@ -49,8 +49,12 @@ class Coupling:
 
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """numerator / denominator, and 0 (with zero gradient) where the denominator is 0."""
-    positive = denominator > 0
+    """numerator / denominator, and 0 (with zero gradient) where the denominator is 0.
+
+    Denominators below the normal range of the number format count as 0: their reciprocals
+    overflow, and so would the gradient.
+    """
+    positive = denominator >= torch.finfo(denominator.dtype).tiny
     return torch.where(positive, numerator / torch.where(positive, denominator, 1.0), 0.0)
 
 

@@ -50,8 +50,10 @@ class Phase:
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise ValueError(f"phase '{self.name}' needs at least 1 iteration")
-        if self.lr_forward < 0 or self.lr_reverse <= 0:
+        if not (0 <= self.lr_forward < math.inf and 0 < self.lr_reverse < math.inf):
             raise ValueError(f"phase '{self.name}' has a learning rate out of range")
+        if self.warmup < 0:
+            raise ValueError(f"phase '{self.name}' has a negative warmup")
 
     def rate(self, done: int) -> float:
         """Factor on the peak learning rates after ``done`` iterations of the phase."""
@@ -86,8 +88,10 @@ class TrainingOptions:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
-        if self.clip <= 0:
+        if not self.clip > 0:
             raise ValueError(f"clip must be positive, got {self.clip}")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
 
 
 @dataclass(frozen=True)

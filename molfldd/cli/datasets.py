@@ -1,0 +1,85 @@
+"""``molfldd datasets``: what there is to train on and to sample from."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from molfldd.molecules.datasets import MoleculeDataset
+
+
+def datasets(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="Load this data set, into the cache, and describe it."),
+    ] = None,
+) -> None:
+    """List the data sets, recipes and embedded models, or load and describe one data set.
+
+    Parsed data sets are kept in the user's cache directory, or where the environment variable
+    MOLFLDD_CACHE says.
+    """
+    for line in _overview() if name is None else _description(name):
+        typer.echo(line)
+
+
+def _overview() -> list[str]:
+    from molfldd.config import recipes
+    from molfldd.model import pretrained
+    from molfldd.molecules.datasets import DATASETS
+
+    return [
+        "data sets:",
+        *(
+            f"  {name}: {info.summary} ({_status(name, info.extra)})"
+            for name, info in DATASETS.items()
+        ),
+        f"recipes: {', '.join(recipes()) or 'none'}",
+        f"embedded models: {', '.join(pretrained()) or 'none'}",
+    ]
+
+
+def _status(name: str, extra: str) -> str:
+    """Whether a data set is at hand, and else how to get it."""
+    from molfldd.storage import cache_directory
+
+    if not _installed(extra):
+        return f'not installed: pip install "molfldd[{extra}]"'
+    cached = any(cache_directory().glob(f"{name}-*.npz"))
+    return f"extra {extra}, installed, {'in the cache' if cached else 'not yet in the cache'}"
+
+
+def _installed(extra: str) -> bool:
+    """Whether all packages of an extra of molfldd are there."""
+    try:
+        requirements = importlib.metadata.requires("molfldd") or []
+        for requirement in requirements:
+            if re.search(rf"extra == ['\"]{extra}['\"]", requirement):
+                importlib.metadata.version(re.split(r"[^\w.-]", requirement)[0])
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _description(name: str) -> list[str]:
+    from molfldd.molecules.datasets import load_dataset, split
+
+    dataset = load_dataset(name)
+    train, test = split(dataset)
+    return [
+        f"{name}: {len(dataset):,} molecules, {len(set(dataset.smiles)):,} distinct",
+        f"atoms per molecule: {_sizes(dataset)}",
+        f"vocabulary: {' '.join(dataset.vocabulary.names)}",
+        f"fingerprint: {dataset.fingerprint}",
+        f"training split: {len(train):,} molecules, fingerprint {train.fingerprint}",
+        f"test split: {len(test):,} molecules, fingerprint {test.fingerprint}",
+    ]
+
+
+def _sizes(dataset: MoleculeDataset) -> str:
+    counts = enumerate(dataset.size_histogram().tolist())
+    return ", ".join(f"{size}: {count:,}" for size, count in counts if count)

@@ -1,0 +1,134 @@
+"""``molfldd train``: a recipe, trained in a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from molfldd.errors import UsageError
+
+if TYPE_CHECKING:
+    from molfldd.config import Config
+    from molfldd.run import Run
+
+CONFIG = "config.yaml"
+"""The complete recipe of a run, in its folder."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, also of a training that keeps its state then."""
+
+
+def train(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="Name of a recipe (molfldd datasets lists them) or a .yaml file."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for everything written.", show_default="runs/RECIPE"),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue from the folder's state, by the folder's config."),
+    ] = False,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change the recipe, such as training.seed=1 or phases.0.iterations=500; "
+            "can be repeated.",
+        ),
+    ] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda, mps, ...")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto (bfloat16 where there is hardware for it), 32-true, ...")
+    ] = "auto",
+) -> None:
+    """Train a model by a recipe, in a folder of its own.
+
+    The folder gets config.yaml (the complete recipe), log.jsonl (what happened), model.safetensors
+    (for molfldd sample) and state.safetensors (for --resume). Ctrl-C or SIGTERM keeps the state
+    reached and exits with 130; a resumed training ends as an uninterrupted one would.
+    """
+    folder = out or Path("runs") / Path(recipe).stem
+    config = _config(recipe, folder, resume, assignments or [])
+    _check_folder(folder)
+
+    from molfldd.run import Engine, Run
+
+    run = Run(config, folder, Engine(accelerator, devices, nodes, precision))
+    _prepare(run, resume)
+    _train(run)
+
+
+def _config(recipe: str, folder: Path, resume: bool, assignments: list[str]) -> Config[Any, Any]:
+    """The recipe, or what is in the folder when resuming; both with the assignments."""
+    from molfldd.config import override, parse_config, read_recipe
+    from molfldd.run import STATE
+
+    started = (folder / STATE).is_file()
+    if resume and not started:
+        raise UsageError(f"there is no state to resume in {folder}; leave out --resume to start")
+    if started and not resume:
+        raise UsageError(
+            f"{folder} already holds a training; continue it with --resume, "
+            "or choose another folder with --out"
+        )
+    content = read_recipe(str(folder / CONFIG) if resume else recipe)
+    return parse_config(override(content, assignments))
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise ``UsageError`` if the folder could not be made or written into; makes nothing."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise UsageError(f"cannot write into {folder}: {nearest} is not a directory")
+    if not os.access(nearest, os.W_OK):
+        raise UsageError(f"cannot write into {folder}: no permission to write into {nearest}")
+
+
+def _prepare(run: Run, resume: bool) -> None:
+    """Load the state or begin the folder, and say what is going to happen."""
+    if resume:
+        run.resume()
+    if not run.leads:
+        return
+    _write_config(run)
+    done, total = run.trainer.iteration, run.trainer.total_iterations
+    typer.echo(
+        f"training in {run.folder}: iterations {done:,} to {total:,}, "
+        f"{len(run.data.train):,} training and {len(run.data.test):,} held-out examples",
+        err=True,
+    )
+
+
+def _write_config(run: Run) -> None:
+    import yaml
+
+    from molfldd.storage import atomic_path
+
+    run.folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False)
+    with atomic_path(run.folder / CONFIG) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _train(run: Run) -> None:
+    from rich.console import Console
+
+    from molfldd.run import LOG, MODEL, STATE
+
+    run.train(Console(stderr=True, soft_wrap=True))
+    if run.leads:
+        for name in (MODEL, STATE, LOG, CONFIG):
+            typer.echo(run.folder / name)
+    if run.trainer.iteration < run.trainer.total_iterations:
+        raise typer.Exit(INTERRUPTED)

@@ -1,0 +1,69 @@
+"""What both processes do to points, exactly: sums over all cells instead of samples.
+
+With two coordinates of K categories a state has K^2 values, few enough to visit them all.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from molfldd.core.blocks import Batch, Prior
+from molfldd.core.forward import ForwardProcess
+from molfldd.core.reverse import ReverseProcess
+from molfldd.toy.network import COORDINATES
+
+
+def all_points(states: int) -> Batch:
+    """Every point (i, j), row after row, as a batch of states^2 examples."""
+    axis = torch.arange(states)
+    codes = torch.cartesian_prod(axis, axis)
+    mask = torch.ones_like(codes, dtype=torch.bool)
+    return Batch({COORDINATES: codes}, {COORDINATES: mask}, torch.full((len(codes),), 2))
+
+
+def mixed(weights: Tensor, factors: Tensor) -> Tensor:
+    """The mixture of factorized distributions.
+
+    Args:
+        weights: Probability of each, in any shape with M entries.
+        factors: Distribution of both coordinates, (M, 2, S).
+
+    Returns:
+        Probabilities of every point, (S, S) float64.
+    """
+    first, second = factors.double().unbind(1)
+    return torch.einsum("m,mi,mj->ij", weights.double().flatten(), first, second)
+
+
+@torch.no_grad()
+def generated(reverse: ReverseProcess, prior: Prior) -> list[Tensor]:
+    """p_theta(z_t) for t = T, ..., 0, each (S, S) float64: Eq. (7) summed over z_t.
+
+    Args:
+        reverse: p_theta, on the CPU.
+        prior: p(z_T).
+    """
+    z = all_points(prior.states(COORDINATES))
+    onehot = prior.onehot(z.codes)
+    noise = prior.probs[COORDINATES]
+    distributions = [torch.outer(noise, noise).double()]
+    for step in range(reverse.steps, 0, -1):
+        t = torch.full_like(z.sizes, step)
+        v = reverse.log_probs(onehot, z.mask, t)[COORDINATES].exp()
+        distributions.append(mixed(distributions[-1], v))
+    return distributions
+
+
+@torch.no_grad()
+def noised(forward: ForwardProcess, data: Tensor) -> list[Tensor]:
+    """q_phi(z_t) for t = T, ..., 0, each (S, S) float64: Eq. (9) averaged over the data.
+
+    Args:
+        forward: q_phi, on the CPU.
+        data: Probabilities of the data, (K, K).
+    """
+    x = all_points(len(data))
+    encoding = forward.encode(x)
+    steps = (torch.full_like(x.sizes, t) for t in range(forward.steps, -1, -1))
+    return [mixed(data, forward.marginal(x, encoding, t)[COORDINATES]) for t in steps]

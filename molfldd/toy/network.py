@@ -1,0 +1,65 @@
+"""A residual multilayer perceptron over the two coordinates of a point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from molfldd.core.blocks import Masks, Probs
+from molfldd.nn.layers import TimeEmbedding, feed_forward, zero_linear
+
+COORDINATES = "coordinates"
+"""Name of the only block."""
+
+
+@dataclass(frozen=True)
+class PerceptronConfig:
+    """Size of the network.
+
+    Attributes:
+        layers: Number of residual feed-forward layers.
+        width: Channels.
+    """
+
+    layers: int = 2
+    width: int = 128
+
+    def __post_init__(self) -> None:
+        if min(self.layers, self.width) < 1:
+            raise ValueError("layers and width must be at least 1")
+
+
+class Perceptron(nn.Module):
+    """Both coordinates of a point in, features of each coordinate out.
+
+    The coordinates are concatenated, so the network knows which is which, and every output
+    depends on both.
+
+    Args:
+        config: Sizes.
+        inputs: Input channels of the block.
+        outputs: Output channels of the block.
+    """
+
+    def __init__(
+        self, config: PerceptronConfig, inputs: Mapping[str, int], outputs: Mapping[str, int]
+    ) -> None:
+        super().__init__()
+        self.time = TimeEmbedding(config.width)
+        self.enter = nn.Linear(2 * inputs[COORDINATES], config.width)
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(config.width), feed_forward(config.width, 2))
+            for _ in range(config.layers)
+        )
+        self.leave = nn.Sequential(
+            nn.LayerNorm(config.width), zero_linear(config.width, 2 * outputs[COORDINATES])
+        )
+
+    def forward(self, values: Probs, mask: Masks, time: Tensor) -> dict[str, Tensor]:
+        """See ``molfldd.core.network.NetworkFactory``; points have no padding, so no mask."""
+        x = self.enter(values[COORDINATES].flatten(1)) + self.time(time)
+        for layer in self.layers:
+            x = x + layer(x)
+        return {COORDINATES: self.leave(x).unflatten(-1, (2, -1))}

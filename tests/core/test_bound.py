@@ -1,0 +1,186 @@
+"""The bound against brute force over all states, and against the exact likelihood."""
+
+import math
+
+import pytest
+import torch
+from tiny import (
+    BLOCKS,
+    build_diffusion,
+    exact_bound,
+    exact_model,
+    exact_step,
+    random_batch,
+    random_examples,
+    row_of,
+    single,
+)
+
+from molfldd.core.blocks import Batch, SizeDistribution, absorbing_prior
+from molfldd.core.bound import categorical_kl, entropy, evaluate_bound
+from molfldd.core.diffusion import Diffusion
+from molfldd.core.forward import FixedForward
+from molfldd.core.reverse import UnmaskingReverse
+
+PROCESSES = [
+    ("fixed-uniform", 2),
+    ("fixed-absorbing", 3),
+    ("free-uniform", 2),
+    ("pinned-uniform", 3),
+    ("pinned-absorbing", 2),
+    ("masking", 3),
+]
+every_process = pytest.mark.parametrize(("kind", "steps"), PROCESSES)
+SIZES = SizeDistribution(torch.tensor([0, 1, 3]))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@every_process
+@torch.no_grad()
+def test_evaluated_bound_is_the_sum_over_all_states(kind: str, steps: int) -> None:
+    """Per step, within 5 standard errors of the exact value, which must be tight."""
+    diffusion = build_diffusion(kind, steps, seed=1)
+    batch = random_batch(4, sizes=(1, 2))
+    exact = torch.stack(
+        [
+            torch.stack([exact_step(diffusion, single(batch, i), t) for t in range(1, steps + 1)])
+            for i in range(len(batch))
+        ]
+    ).mean(0)
+    reports = [
+        evaluate_bound(diffusion, [batch.repeat(100)], SIZES, generator(seed)).kl.sum(-1)
+        for seed in range(40)
+    ]
+    found = torch.stack(reports)
+    error = found.std(0) / math.sqrt(len(found))
+    assert ((found.mean(0) - exact).abs() <= 5 * error + 1e-5).all()
+    assert (error <= 0.02 * exact.sum()).all()
+
+
+@every_process
+@pytest.mark.parametrize("seed", range(3))
+@torch.no_grad()
+def test_bound_is_above_the_exact_likelihood(kind: str, steps: int, seed: int) -> None:
+    diffusion = build_diffusion(kind, steps, seed)
+    batch = random_batch(6, sizes=(1, 2), seed=seed)
+    bounds = exact_bound(diffusion, batch)
+    for i, bound in enumerate(bounds):
+        states, p = exact_model(diffusion.reverse, diffusion.prior, int(batch.sizes[i]))
+        torch.testing.assert_close(p.sum(), torch.tensor(1.0))
+        assert bound >= -p[row_of(states, batch, i)].log() - 1e-5
+        assert bound < 1e3
+
+
+@torch.no_grad()
+def test_bound_is_the_likelihood_where_there_is_only_one_trajectory() -> None:
+    """One step from all-masked: nothing is latent, so the bound is tight and free of noise."""
+    diffusion = build_diffusion("masking", 1)
+    batch = random_batch(5, sizes=(1, 2))
+    likelihoods = []
+    for i in range(len(batch)):
+        states, p = exact_model(diffusion.reverse, diffusion.prior, int(batch.sizes[i]))
+        likelihoods.append(-p[row_of(states, batch, i)].log())
+    report = evaluate_bound(diffusion, [batch], SIZES, generator())
+    expected = torch.stack(likelihoods).mean()
+    assert float(report.kl.sum()) == pytest.approx(float(expected), rel=1e-5)
+    torch.testing.assert_close(exact_bound(diffusion, batch).mean(), expected)
+
+
+@every_process
+def test_report_does_not_depend_on_how_examples_are_batched(kind: str, steps: int) -> None:
+    """Padding included: sizes 1 alone, or beside sizes 3. Within the noise of z_t."""
+    diffusion = build_diffusion(kind, steps)
+    small, large = (random_examples(800, sizes=(n,)).batch(torch.arange(800)) for n in (1, 3))
+    both = random_batch(2, sizes=(1, 3))
+    mixed = Batch(
+        {n: torch.cat([pad(small.codes[n], x.shape[1]), large.codes[n]]) for n, x in
+         both.codes.items()},
+        {n: torch.cat([pad(small.mask[n], x.shape[1]), large.mask[n]]) for n, x in
+         both.mask.items()},
+        torch.cat([small.sizes, large.sizes]),
+    )  # fmt: skip
+    sizes = SizeDistribution(torch.tensor([0, 1, 0, 1]))
+    apart = evaluate_bound(diffusion, [small, large], sizes, generator(0))
+    together = evaluate_bound(diffusion, [mixed], sizes, generator(1))
+    assert together.total == pytest.approx(apart.total, rel=0.1)
+    torch.testing.assert_close(together.kept, apart.kept, atol=1e-5, rtol=0)
+    torch.testing.assert_close(together.entropy, apart.entropy, atol=1e-5, rtol=0)
+
+
+def pad(x: torch.Tensor, width: int) -> torch.Tensor:
+    return torch.nn.functional.pad(x, (0, width - x.shape[1]))
+
+
+def test_size_term_is_minus_log_p_of_n() -> None:
+    diffusion = build_diffusion("masking", 1)
+    report = evaluate_bound(diffusion, [random_batch(2, sizes=(1, 2))], SIZES, generator())
+    assert report.size == pytest.approx(-(math.log(1 / 4) + math.log(3 / 4)) / 2)
+    assert report.total == pytest.approx(float(report.kl.sum()) + report.size)
+    unseen = evaluate_bound(diffusion, [random_batch(1, sizes=(3,))], SIZES, generator())
+    assert unseen.total == math.inf
+
+
+@every_process
+def test_prior_term_is_zero(kind: str, steps: int) -> None:
+    diffusion = build_diffusion(kind, steps)
+    assert evaluate_bound(diffusion, [random_batch(6)], SIZES, generator()).prior == 0
+
+
+def test_kept_and_entropy_describe_the_marginals() -> None:
+    diffusion = build_diffusion("fixed-absorbing", 4)
+    report = evaluate_bound(diffusion, [random_batch(6)], SIZES, generator())
+    masked = torch.tensor([0.25, 0.5, 0.75, 1.0])[:, None].expand(4, 2)
+    torch.testing.assert_close(report.kept, 1 - masked)
+    torch.testing.assert_close(
+        report.entropy, torch.special.entr(masked) + torch.special.entr(1 - masked)
+    )
+
+
+def test_steps_in_use_counts_the_steps_that_carry_something() -> None:
+    diffusion = build_diffusion("fixed-uniform", 3)
+    report = evaluate_bound(diffusion, [random_batch(6)], SIZES, generator())
+    flat, collapsed = (
+        type(report)(report.blocks, kl, 0.0, 0.0, report.kept, report.entropy)
+        for kl in (torch.ones(3, 2), torch.tensor([[3.0, 3.0], [0.0, 0.01], [0.0, 0.0]]))
+    )
+    assert (flat.steps_in_use, collapsed.steps_in_use) == (3, 1)
+
+
+def test_report_is_plain_json() -> None:
+    diffusion = build_diffusion("masking", 3)
+    content = evaluate_bound(diffusion, [random_batch(6)], SIZES, generator()).to_json()
+    assert set(content["kl"]) == {"letters", "links"}
+    assert len(content["kl"]["links"]) == 3
+    summed = sum(sum(values) for values in content["kl"].values())
+    assert content["bound"] == pytest.approx(summed + content["size"], abs=1e-3)
+
+
+def test_no_examples_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        evaluate_bound(build_diffusion("masking", 2), [], SIZES, generator())
+
+
+def test_processes_of_different_lengths_are_refused() -> None:
+    whole = build_diffusion("masking", 2)
+    with pytest.raises(ValueError, match="3 steps"):
+        Diffusion(FixedForward(BLOCKS, absorbing_prior(BLOCKS), 3), whole.reverse)
+    assert isinstance(whole.reverse, UnmaskingReverse)
+
+
+def test_kl_and_entropy_of_known_distributions() -> None:
+    q, p = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.25, 0.5, 0.25])
+    assert float(categorical_kl(q, p.log())) == pytest.approx(0.5 * math.log(2))
+    assert float(categorical_kl(q, torch.tensor([0.5, 0.5, 0.0]).log())) == 0
+    assert float(entropy(q)) == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("small", [0.0, 1e-37, 1e-39, 1e-44])
+def test_kl_has_finite_gradients_at_the_edge_of_float32(small: float) -> None:
+    q = torch.tensor([1.0, small], requires_grad=True)
+    log_p = torch.tensor([-0.1, -1e9], requires_grad=True)
+    categorical_kl(q, log_p).backward()
+    assert q.grad is not None
+    assert q.grad.isfinite().all()

@@ -1,0 +1,350 @@
+"""Gradient estimators against the exact gradient of the bound, by enumeration and by sampling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from tiny import ONE_BLOCK, all_states, build_diffusion, exact_bound, random_batch, single
+from torch import Tensor
+
+from molfldd.core.blocks import Batch
+from molfldd.core.bound import step_kl
+from molfldd.core.diffusion import Diffusion
+from molfldd.core.estimators import (
+    ConcreteRelaxation,
+    Estimate,
+    Estimator,
+    LeaveOneOut,
+    Pathwise,
+    Reinforce,
+    concrete,
+    log_marginal,
+)
+
+KINDS = ["free-uniform", "pinned-uniform", "masking"]
+STEPS = 3
+
+
+def tiny_problem(kind: str) -> tuple[Diffusion, Batch]:
+    """Two variables of two categories (and a mask): few enough states for pairs of samples."""
+    diffusion = build_diffusion(kind, STEPS, seed=7, blocks=ONE_BLOCK, width=3)
+    return diffusion, random_batch(2, sizes=(2,), seed=7, blocks=ONE_BLOCK)
+
+
+def gradient(loss: Tensor, diffusion: Diffusion) -> tuple[Tensor, Tensor]:
+    """With respect to phi and to theta, each as one row."""
+    modules = (diffusion.forward_process, diffusion.reverse)
+    parameters = [list(m.parameters()) for m in modules]
+    flat = torch.autograd.grad(loss, [p for part in parameters for p in part], allow_unused=True)
+    rows = [
+        torch.zeros_like(p).flatten() if g is None else g.flatten()
+        for p, g in zip([p for part in parameters for p in part], flat, strict=True)
+    ]
+    split = len(parameters[0])
+    return torch.cat(rows[:split]), torch.cat(rows[split:])
+
+
+def exact_gradient(diffusion: Diffusion, batch: Batch) -> tuple[Tensor, Tensor]:
+    return gradient(exact_bound(diffusion, batch).mean(), diffusion)
+
+
+def enumerated_gradient(
+    estimator: Estimator, diffusion: Diffusion, batch: Batch, samples: int
+) -> tuple[Tensor, Tensor]:
+    """The estimator's exact expectation over steps and all tuples of ``samples`` states."""
+    mean = None
+    for i, t in product(range(len(batch)), range(1, STEPS + 1)):
+        x, step = single(batch, i), torch.tensor([t])
+        states = all_states(diffusion.blocks, diffusion.reverse.states, int(x.sizes))
+        forward = diffusion.forward_process
+        u_t = forward.transition(x, forward.encode(x), step).u_t
+        q = (
+            log_marginal(
+                {name: u.expand(len(states), -1, -1) for name, u in u_t.items()},
+                states.codes,
+                states,
+            )
+            .exp()
+            .detach()
+            .detach()
+        )
+        possible = (q > 1e-20).nonzero().flatten().tolist()
+        for rows in product(possible, repeat=samples):
+            chosen = {name: z[list(rows)] for name, z in states.codes.items()}
+            estimate = with_draw(diffusion, chosen, estimator, x, step)
+            weight = float(q[list(rows)].prod()) / (len(batch) * STEPS)
+            new = tuple(weight * g for g in gradient(estimate.loss, diffusion))
+            mean = new if mean is None else tuple(a + b for a, b in zip(mean, new, strict=True))
+    assert mean is not None
+    return mean[0], mean[1]
+
+
+def with_draw(
+    diffusion: Diffusion, z: dict[str, Tensor], estimator: Estimator, x: Batch, t: Tensor
+) -> Estimate:
+    """The estimate when the states drawn are ``z``."""
+    object.__setattr__(diffusion, "draw", lambda probs, generator: z)
+    try:
+        return estimator(diffusion, x, t, torch.Generator(), 0.0)
+    finally:
+        object.__delattr__(diffusion, "draw")
+
+
+def agrees(found: tuple[Tensor, Tensor], exact: tuple[Tensor, Tensor]) -> bool:
+    return all(
+        float((a - b).norm()) <= 1e-4 * float(b.norm()) for a, b in zip(found, exact, strict=True)
+    )
+
+
+# Deliberately wrong estimators ----------------------------------------------------------------
+
+
+def wrong_sign(
+    diffusion: Diffusion, batch: Batch, t: Tensor, generator: torch.Generator, progress: float
+) -> Estimate:
+    right = Reinforce()(diffusion, batch, t, generator.manual_seed(0), progress)
+    without = Pathwise()(diffusion, batch, t, generator.manual_seed(0), progress)
+    return Estimate(2 * without.loss - right.loss, right.kl)
+
+
+def without_factor(
+    diffusion: Diffusion, batch: Batch, t: Tensor, generator: torch.Generator, progress: float
+) -> Estimate:
+    right = Reinforce()(diffusion, batch, t, generator, progress)
+    return Estimate(right.loss / diffusion.steps, right.kl)
+
+
+def mean_as_own_baseline(
+    diffusion: Diffusion, batch: Batch, t: Tensor, generator: torch.Generator, progress: float
+) -> Estimate:
+    """Leave-one-out without leaving one out: biased by the factor (K - 1) / K."""
+    forward = diffusion.forward_process
+    transition = forward.transition(batch, forward.encode(batch), t).repeat(2)
+    many = batch.repeat(2)
+    z = diffusion.draw(transition.u_t, generator)
+    onehot = diffusion.prior.onehot(z)
+    kl = step_kl(diffusion, many, transition.posterior(onehot), onehot, t.repeat(2))
+    value = torch.stack(list(kl.values())).sum(0)
+    rows = value.detach().view(2, -1)
+    surrogate = value + log_marginal(transition.u_t, z, many) * (rows - rows.mean(0)).flatten()
+    return Estimate(diffusion.steps * surrogate.mean(), kl)
+
+
+# Unbiasedness ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("estimator", "samples"), [(Reinforce(), 1), (LeaveOneOut(samples=2), 2)])
+def test_expectation_is_the_exact_gradient(kind: str, estimator: Any, samples: int) -> None:
+    diffusion, batch = tiny_problem(kind)
+    exact = exact_gradient(diffusion, batch)
+    assert min(float(g.norm()) for g in exact) > 1e-2
+    assert agrees(enumerated_gradient(estimator, diffusion, batch, samples), exact)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "samples"), [(wrong_sign, 1), (without_factor, 1), (mean_as_own_baseline, 2)]
+)
+def test_wrong_estimators_are_found_out(wrong: Any, samples: int) -> None:
+    diffusion, batch = tiny_problem("masking")
+    exact = exact_gradient(diffusion, batch)
+    assert not agrees(enumerated_gradient(wrong, diffusion, batch, samples), exact)
+
+
+def test_pathwise_is_exact_for_theta_only() -> None:
+    diffusion, batch = tiny_problem("masking")
+    phi, theta = exact_gradient(diffusion, batch)
+    found_phi, found_theta = enumerated_gradient(Pathwise(), diffusion, batch, 1)
+    assert agrees((theta, found_theta), (theta, theta))
+    assert not agrees((found_phi, theta), (phi, theta))
+
+
+def draws_of_gradient(
+    estimator: Estimator, diffusion: Diffusion, batch: Batch, calls: int, copies: int
+) -> Tensor:
+    """Gradients of independent calls as rows; each call sees every example at every step."""
+    many = batch.repeat(STEPS * copies)
+    t = torch.arange(1, STEPS + 1).repeat_interleave(len(batch)).repeat(copies)
+    generator = torch.Generator().manual_seed(0)
+    return torch.stack(
+        [
+            torch.cat(gradient(estimator(diffusion, many, t, generator, 0.0).loss, diffusion))
+            for _ in range(calls)
+        ]
+    )
+
+
+def within_noise(draws: Tensor, exact: Tensor) -> bool:
+    """Every coordinate of the mean within 5 standard errors."""
+    error = draws.std(0) / math.sqrt(len(draws))
+    return bool(((draws.mean(0) - exact).abs() <= 5 * error + 1e-5).all())
+
+
+@pytest.mark.parametrize("estimator", [Reinforce(), LeaveOneOut(samples=3)])
+def test_mean_over_random_draws_is_the_exact_gradient(estimator: Any) -> None:
+    diffusion = build_diffusion("masking", STEPS, seed=5, width=3)
+    batch = random_batch(2, sizes=(2, 1), seed=3)
+    exact = torch.cat(exact_gradient(diffusion, batch))
+    assert within_noise(draws_of_gradient(estimator, diffusion, batch, 150, 40), exact)
+
+
+@pytest.mark.parametrize("wrong", [wrong_sign, without_factor, Pathwise()])
+def test_random_draws_find_wrong_estimators_out(wrong: Any) -> None:
+    diffusion = build_diffusion("masking", STEPS, seed=5, width=3)
+    batch = random_batch(2, sizes=(2, 1), seed=3)
+    exact = torch.cat(exact_gradient(diffusion, batch))
+    independent = fresh_noise(wrong) if wrong is wrong_sign else wrong
+    assert not within_noise(draws_of_gradient(independent, diffusion, batch, 150, 40), exact)
+
+
+def fresh_noise(estimator: Callable[..., Estimate]) -> Callable[..., Estimate]:
+    """Independent draws of an estimator that seeds its generator itself."""
+    seeds = iter(range(10**6))
+
+    class Reseeded:
+        def __init__(self) -> None:
+            self.seed = next(seeds)
+
+        def manual_seed(self, _: int) -> torch.Generator:
+            return torch.Generator().manual_seed(self.seed)
+
+    def call(diffusion: Diffusion, batch: Batch, t: Tensor, _: Any, progress: float) -> Estimate:
+        return estimator(diffusion, batch, t, Reseeded(), progress)
+
+    return call
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_leaving_one_out_lowers_the_variance(kind: str) -> None:
+    """At the same number of samples of z_t."""
+    diffusion, batch = build_diffusion(kind, STEPS, seed=1), random_batch(2, sizes=(3,))
+    phi = sum(p.numel() for p in diffusion.forward_process.parameters())
+    plain = draws_of_gradient(Reinforce(), diffusion, batch, 150, 2)[:, :phi]
+    less = draws_of_gradient(LeaveOneOut(samples=2), diffusion, batch, 150, 1)[:, :phi]
+    assert less.var(0).sum() < 0.8 * plain.var(0).sum()
+
+
+@pytest.mark.parametrize(
+    "estimator", [Pathwise(), Reinforce(), LeaveOneOut(), ConcreteRelaxation()]
+)
+def test_forward_gets_no_gradient_at_the_last_step_through_z(estimator: Any) -> None:
+    """With one step there is nothing to learn for phi, whatever the estimator."""
+    diffusion = build_diffusion("pinned-uniform", 1)
+    batch = random_batch(4)
+    t = torch.ones(4, dtype=torch.long)
+    loss = estimator(diffusion, batch, t, torch.Generator().manual_seed(0), 0.0).loss
+    phi, theta = gradient(loss, diffusion)
+    assert (phi == 0).all()
+    assert theta.norm() > 0
+
+
+@pytest.mark.parametrize("estimator", [Pathwise(), Reinforce(), LeaveOneOut(samples=3)])
+def test_reported_kl_is_that_of_hard_samples(estimator: Any) -> None:
+    diffusion = build_diffusion("masking", STEPS)
+    batch = random_batch(2, sizes=(2, 1)).repeat(1500)
+    t = torch.arange(len(batch)) // 2 % STEPS + 1
+    estimate = estimator(diffusion, batch, t, torch.Generator().manual_seed(0), 0.0)
+    total = torch.stack(list(estimate.kl.values())).sum(0)
+    assert total.shape == (3000,)
+    assert not total.requires_grad
+    with torch.no_grad():
+        exact = exact_bound(diffusion, random_batch(2, sizes=(2, 1))).mean()
+    assert STEPS * float(total.mean()) == pytest.approx(float(exact), rel=0.05)
+
+
+def test_leave_one_out_needs_another_sample() -> None:
+    with pytest.raises(ValueError, match="at least 2"):
+        LeaveOneOut(samples=1)
+
+
+# Log-probability ------------------------------------------------------------------------------
+
+
+def test_log_marginal_sums_over_valid_elements_of_all_blocks() -> None:
+    diffusion = build_diffusion("fixed-uniform", 2)
+    batch = random_batch(3)
+    forward = diffusion.forward_process
+    u = forward.marginal(batch, forward.encode(batch), torch.ones(3, dtype=torch.long))
+    found = log_marginal(u, batch.codes, batch)
+    elements = 2 * batch.sizes - 1
+    letters, links = math.log(0.5 + 0.5 / 3), math.log(0.5 + 0.5 / 2)
+    expected = batch.sizes * letters + (elements - batch.sizes) * links
+    torch.testing.assert_close(found, expected)
+
+
+# Concrete relaxation --------------------------------------------------------------------------
+
+
+def test_temperature_falls_exponentially_from_start_to_end() -> None:
+    schedule = ConcreteRelaxation(start=1.0, end=1e-2)
+    assert [schedule.temperature(p) for p in (0.0, 0.5, 1.0)] == pytest.approx([1.0, 0.1, 0.01])
+    for start, end in ((1.0, 0.0), (0.1, 1.0), (1.0, -1.0)):
+        with pytest.raises(ValueError, match="temperatures"):
+            ConcreteRelaxation(start=start, end=end)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1, 1e-3])
+def test_concrete_samples_lie_on_the_support(temperature: float) -> None:
+    u = torch.tensor([0.0, 0.7, 0.0, 0.3]).expand(2000, 4)
+    z = concrete(u, temperature, torch.Generator().manual_seed(0))
+    assert (z[:, [0, 2]] == 0).all()
+    assert z.isfinite().all()
+    torch.testing.assert_close(z.sum(-1), torch.ones(2000))
+
+
+def test_relaxed_states_seen_by_the_reverse_lie_on_the_support(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    diffusion, batch = build_diffusion("masking", STEPS), random_batch(30)
+    t = torch.arange(30) % STEPS + 1
+    seen: list[dict[str, Tensor]] = []
+    right = diffusion.reverse.log_probs
+    monkeypatch.setattr(
+        diffusion.reverse, "log_probs", lambda z, mask, t: (seen.append(z), right(z, mask, t))[1]
+    )
+    ConcreteRelaxation()(diffusion, batch, t, torch.Generator().manual_seed(0), 0.0)
+    possible = diffusion.prior.onehot(batch.codes)
+    for name, z in seen[0].items():
+        assert (z[..., :-1][possible[name][..., :-1] == 0] == 0).all()
+        assert ((z > 0) & (z < 1)).any()
+
+
+def test_cold_concrete_samples_are_draws_from_u() -> None:
+    u = torch.tensor([0.5, 0.3, 0.2]).expand(20_000, 3)
+    z = concrete(u, 1e-3, torch.Generator().manual_seed(0))
+    assert (z.max(-1).values > 0.99).float().mean() > 0.99
+    torch.testing.assert_close(z.mean(0), u[0], atol=0.015, rtol=0)
+
+
+def test_cold_concrete_reports_the_hard_kl_and_a_warm_one_does_not() -> None:
+    diffusion = build_diffusion("masking", STEPS)
+    batch = random_batch(2, sizes=(2, 1)).repeat(2000)
+    t = torch.arange(len(batch)) // 2 % STEPS + 1
+    with torch.no_grad():
+        exact = float(exact_bound(diffusion, random_batch(2, sizes=(2, 1))).mean())
+
+    def reported(progress: float) -> float:
+        estimate = ConcreteRelaxation()(
+            diffusion, batch, t, torch.Generator().manual_seed(0), progress
+        )
+        return STEPS * float(torch.stack(list(estimate.kl.values())).sum(0).mean())
+
+    assert reported(1.0) == pytest.approx(exact, rel=0.05)
+    assert reported(0.0) != pytest.approx(exact, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["free-uniform", "free-absorbing", "pinned-uniform", "masking"])
+@pytest.mark.parametrize("progress", [0.0, 0.6, 0.8, 1.0])
+def test_concrete_gradients_are_finite_at_any_temperature(kind: str, progress: float) -> None:
+    diffusion = build_diffusion(kind, STEPS)
+    batch = random_batch(600)
+    t = torch.arange(len(batch)) % STEPS + 1
+    estimate = ConcreteRelaxation()(diffusion, batch, t, torch.Generator().manual_seed(0), progress)
+    for g in gradient(estimate.loss, diffusion):
+        assert g.isfinite().all()
+    assert estimate.loss.isfinite()

@@ -1,0 +1,209 @@
+"""Every forward process with random networks: boundaries, marginals, consistency, pace, padding."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import BLOCKS, FORWARD, LEARNED, build_forward, random_batch, single
+from torch import Tensor
+
+from molfldd.core.blocks import Batch, absorbing_prior, uniform_prior
+from molfldd.core.forward import FixedForward, ForwardProcess, MaskingForward, PinnedForward
+from molfldd.core.forward.base import at_step
+from molfldd.core.forward.masking import solve_offset
+
+STEPS = (1, 2, 3, 7)
+every_process = pytest.mark.parametrize("kind", FORWARD)
+every_length = pytest.mark.parametrize("steps", STEPS)
+
+
+def marginals(process: ForwardProcess, batch: Batch, t: int) -> dict[str, Tensor]:
+    times = torch.full((len(batch),), t)
+    return process.marginal(batch, process.encode(batch), times)
+
+
+@every_process
+@every_length
+def test_boundaries_are_exact(kind: str, steps: int) -> None:
+    process, batch = build_forward(kind, steps), random_batch(6)
+    start, end = marginals(process, batch, 0), marginals(process, batch, steps)
+    for name, onehot in process.prior.onehot(batch.codes).items():
+        assert torch.equal(start[name], onehot)
+        assert torch.equal(end[name], process.prior.probs[name].expand_as(onehot))
+
+
+@every_process
+@every_length
+def test_marginals_are_distributions(kind: str, steps: int) -> None:
+    process, batch = build_forward(kind, steps), random_batch(6)
+    for t in range(steps + 1):
+        for u in marginals(process, batch, t).values():
+            assert (u >= 0).all()
+            torch.testing.assert_close(u.sum(-1), torch.ones(u.shape[:-1]), atol=2e-6, rtol=0)
+
+
+@every_process
+@every_length
+def test_posterior_leads_from_u_t_back_to_u_s(kind: str, steps: int) -> None:
+    process, batch = build_forward(kind, steps), random_batch(6)
+    encoding = process.encode(batch)
+    for t in range(1, steps + 1):
+        transition = process.transition(batch, encoding, torch.full((6,), t))
+        before = marginals(process, batch, t - 1)
+        for name, u_t in transition.u_t.items():
+            states = u_t.shape[-1]
+            summed = torch.zeros_like(u_t)
+            for k in range(states):
+                hard = torch.nn.functional.one_hot(torch.tensor(k), states).float()
+                q = transition.couplings[name].posterior(hard.expand_as(u_t))
+                assert (q >= 0).all()
+                sums = q.sum(-1)[u_t[..., k] > 1e-3]
+                torch.testing.assert_close(sums, torch.ones_like(sums), atol=1e-3, rtol=0)
+                summed = summed + u_t[..., k : k + 1] * q
+            torch.testing.assert_close(summed, before[name], atol=2e-6, rtol=0)
+            assert torch.equal(transition.u_s[name], before[name])
+
+
+@pytest.mark.parametrize("kind", LEARNED)
+def test_learned_marginals_depend_on_the_whole_example(kind: str) -> None:
+    """Otherwise the tests here would test a conventional process."""
+    process, batch = build_forward(kind, 4), random_batch(1, sizes=(3,))
+    changed = Batch(
+        {**batch.codes, "letters": (batch.codes["letters"] + torch.tensor([[0, 0, 1]])) % 3},
+        batch.mask,
+        batch.sizes,
+    )
+    one, other = (marginals(process, b, 2)["letters"][:, 0] for b in (batch, changed))
+    assert (one - other).abs().max() > 1e-3
+
+
+@every_process
+def test_examples_at_different_steps_do_not_mix(kind: str) -> None:
+    process, batch = build_forward(kind, 5), random_batch(6)
+    t = torch.arange(6)
+    together = process.marginal(batch, process.encode(batch), t)
+    for step in range(6):
+        alone = marginals(process, batch, step)
+        for name, u in together.items():
+            torch.testing.assert_close(u[step], alone[name][step])
+
+
+def test_every_step_has_features_of_its_own() -> None:
+    features = torch.arange(2 * 3 * 8.0).view(2, 3, 8)  # T = 5: four interior steps of 2 channels
+    found = at_step(features, torch.tensor([1, 4]), 5)
+    assert torch.equal(found, torch.stack([features[0, :, :2], features[1, :, 6:]]))
+
+
+@every_process
+def test_padding_changes_nothing(kind: str) -> None:
+    process, batch = build_forward(kind, 4), random_batch(6)
+    dirty = Batch(
+        {name: torch.where(m, batch.codes[name], 1) for name, m in batch.mask.items()},
+        batch.mask,
+        batch.sizes,
+    )
+    for t in range(5):
+        padded = marginals(process, dirty, t)
+        for i in range(len(batch)):
+            for name, u in marginals(process, single(batch, i), t).items():
+                torch.testing.assert_close(padded[name][i, : u.shape[1]], u[0])
+
+
+@pytest.mark.parametrize("kind", LEARNED)
+@every_length
+def test_gradients_are_finite(kind: str, steps: int) -> None:
+    process, batch = build_forward(kind, steps), random_batch(6)
+    transition = process.transition(batch, process.encode(batch), torch.arange(6) % steps + 1)
+    z = {name: torch.eye(u.shape[-1])[u.argmax(-1)] for name, u in transition.u_t.items()}
+    loss = sum(q.square().sum() for q in transition.posterior(z).values())
+    loss = loss + sum(u.square().sum() for u in transition.u_s.values())
+    loss.backward()
+    for parameter in process.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+    assert (steps == 1) == all((p.grad == 0).all() for p in process.parameters())
+
+
+def test_fixed_process_is_the_linear_mixture() -> None:
+    process, batch = FixedForward(BLOCKS, uniform_prior(BLOCKS), 4), random_batch(3)
+    u = marginals(process, batch, 1)["letters"]
+    kept = u.gather(-1, batch.codes["letters"][..., None])
+    torch.testing.assert_close(kept, torch.full_like(kept, 0.75 + 0.25 / 3))
+
+
+def test_pin_bounds_what_the_network_can_do() -> None:
+    process, batch = build_forward("pinned-uniform", 4, scale=50.0), random_batch(6)
+    for t in (1, 2, 3):
+        u = marginals(process, batch, t)["letters"]
+        of_x = u.gather(-1, batch.codes["letters"][..., None])
+        assert (of_x >= (1 - t / 4) ** 2 + (t / 4) ** 2 / 3 - 1e-6).all()
+        assert (u >= (t / 4) ** 2 / 3 - 1e-6).all()
+
+
+def test_impossible_processes_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1 step"):
+        FixedForward(BLOCKS, uniform_prior(BLOCKS), 0)
+    with pytest.raises(ValueError, match="absorbing"):
+        MaskingForward(BLOCKS, uniform_prior(BLOCKS), 2, lambda inputs, outputs: torch.nn.Module())
+    with pytest.raises(ValueError, match="at least 1"):
+        PinnedForward(
+            BLOCKS, absorbing_prior(BLOCKS), 2, lambda inputs, outputs: torch.nn.Module(), 0.5
+        )
+
+
+# The pace of masking --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 5.0])
+@pytest.mark.parametrize("steps", [2, 3, 10])
+def test_masking_keeps_its_pace_for_every_example(steps: int, scale: float) -> None:
+    process, batch = build_forward("masking", steps, scale=scale), random_batch(9)
+    for t in range(1, steps):
+        u = marginals(process, batch, t)
+        masked = torch.cat([u[name][..., -1] for name in ("letters", "links")], -1)
+        valid = torch.cat([batch.mask[name] for name in ("letters", "links")], -1)
+        mean = torch.where(valid, masked, 0.0).sum(-1) / valid.sum(-1)
+        torch.testing.assert_close(mean, torch.full((9,), t / steps), atol=2e-6, rtol=0)
+
+
+def test_masking_never_unmasks_as_time_goes_on() -> None:
+    process, batch = build_forward("masking", 6), random_batch(6)
+    for name in ("letters", "links"):
+        masked = torch.stack([marginals(process, batch, t)[name][..., -1] for t in range(7)])
+        assert (masked.diff(dim=0)[:, batch.mask[name]] > 0).all()
+
+
+scores = st.lists(st.floats(-6, 6), min_size=1, max_size=7)
+
+
+@given(scores, st.floats(0.02, 0.98))
+def test_offset_solves_its_equation(values: list[float], mean: float) -> None:
+    s = torch.tensor([[*values, 99.0]], dtype=torch.float64)
+    mask = torch.ones_like(s, dtype=torch.bool)
+    mask[:, -1] = False
+    b = solve_offset(s, mask, torch.tensor([mean], dtype=torch.float64))
+    solved = torch.sigmoid(s[:, :-1] + b).mean()
+    torch.testing.assert_close(float(solved), mean, atol=1e-7, rtol=0)
+
+
+@given(scores, st.floats(0.05, 0.95))
+def test_offset_has_the_implicit_derivative(values: list[float], mean: float) -> None:
+    """db/ds_i = - p_i (1 - p_i) / sum_j p_j (1 - p_j), and the same by finite differences."""
+    s = torch.tensor([[*values, -50.0]], dtype=torch.float64, requires_grad=True)
+    mask = torch.ones_like(s, dtype=torch.bool)
+    mask[:, -1] = False
+    target = torch.tensor([mean], dtype=torch.float64)
+    b = solve_offset(s, mask, target, iterations=60)
+    (gradient,) = torch.autograd.grad(b.sum(), s)
+    p = torch.sigmoid(s + b).detach()
+    slopes = torch.where(mask, p * (1 - p), 0.0)
+    torch.testing.assert_close(gradient, -slopes / slopes.sum(), atol=1e-5, rtol=1e-4)
+    h = 1e-4
+    for i in range(len(values)):
+        step = torch.zeros_like(s)
+        step[0, i] = h
+        up, down = (
+            solve_offset((s + sign * step).detach(), mask, target, iterations=60)
+            for sign in (1, -1)
+        )
+        torch.testing.assert_close((up - down)[0] / (2 * h), gradient[0, i], atol=1e-4, rtol=1e-3)

@@ -1,0 +1,317 @@
+"""Resuming bit for bit, the draws of every process, phases, averages and rates."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from lightning_fabric import Fabric
+from tiny import build_diffusion, random_examples
+from torch import Tensor
+
+from molfldd.checkpoint import read_checkpoint, write_checkpoint
+from molfldd.core.blocks import Batch
+from molfldd.core.diffusion import Diffusion
+from molfldd.core.estimators import ConcreteRelaxation, Estimate, LeaveOneOut, Pathwise
+from molfldd.core.training import Draws, Phase, Profile, Trainer, TrainingOptions
+
+OPTIONS = TrainingOptions(batch_size=12, ema_decay=0.9, seed=3)
+PHASES = (
+    Phase("warm", 4, ConcreteRelaxation(), lr_forward=1e-2, lr_reverse=2e-2, warmup=2),
+    Phase("learn", 5, LeaveOneOut(), lr_forward=5e-3, lr_reverse=1e-2),
+    Phase("polish", 4, Pathwise(), lr_forward=0.0, lr_reverse=1e-2, schedule="cosine"),
+)
+TOTAL = 13
+
+
+def trainer(
+    kind: str = "masking",
+    phases: tuple[Phase, ...] = PHASES,
+    options: TrainingOptions = OPTIONS,
+    seed: int = 0,
+) -> Trainer:
+    fabric = Fabric(accelerator="cpu", devices=1)
+    return Trainer(fabric, build_diffusion(kind, 3, seed), random_examples(50), phases, options)
+
+
+def advance(run: Trainer, iterations: int | None = None) -> list[Any]:
+    done = []
+    for iteration in run.run():
+        done.append(iteration)
+        if len(done) == iterations:
+            break
+    return done
+
+
+def tensors(tree: Any, where: str = "") -> dict[str, Any]:
+    """The leaves of nested mappings and lists."""
+    if isinstance(tree, dict):
+        parts = tree.items()
+    elif isinstance(tree, list | tuple):
+        parts = enumerate(tree)
+    else:
+        return {where: tree}
+    return {k: v for key, part in parts for k, v in tensors(part, f"{where}/{key}").items()}
+
+
+def same(one: Any, other: Any) -> bool:
+    a, b = tensors(one), tensors(other)
+    return a.keys() == b.keys() and all(
+        torch.equal(x, b[k]) if isinstance(x, Tensor) else x == b[k] for k, x in a.items()
+    )
+
+
+@pytest.mark.parametrize("kind", ["masking", "pinned-uniform", "fixed-uniform"])
+def test_resumed_run_equals_the_uninterrupted_one(kind: str) -> None:
+    """Stopped after every possible iteration, mid-phase and at both boundaries."""
+    whole = trainer(kind)
+    advance(whole)
+    for stop in range(1, TOTAL + 1):
+        first = trainer(kind)
+        advance(first, stop)
+        state = copy.deepcopy(first.state_dict())
+        resumed = trainer(kind, seed=99)
+        resumed.load_state_dict(state)
+        rest = advance(resumed)
+        assert [i.number for i in rest] == list(range(stop + 1, TOTAL + 1))
+        assert same(resumed.diffusion.state_dict(), whole.diffusion.state_dict()), stop
+        assert same(resumed.ema.state_dict(), whole.ema.state_dict()), stop
+
+
+def test_states_along_the_way_are_equal_too() -> None:
+    """Optimizer included: what is written later does not depend on an earlier interruption."""
+    whole, first = trainer(), trainer()
+    advance(whole, 11)
+    advance(first, 6)
+    resumed = trainer(seed=99)
+    resumed.load_state_dict(copy.deepcopy(first.state_dict()))
+    advance(resumed, 5)
+    assert same(resumed.state_dict(), whole.state_dict())
+    assert not same(first.state_dict(), whole.state_dict())
+
+
+@pytest.mark.parametrize("stop", [4, 7, 13])
+def test_resuming_from_a_file_is_no_different(tmp_path: Path, stop: int) -> None:
+    whole, first = trainer(), trainer()
+    advance(whole)
+    advance(first, stop)
+    path = tmp_path / "state.safetensors"
+    write_checkpoint(path, {}, first.state_dict())
+    resumed = trainer(seed=99)
+    resumed.load_state_dict(read_checkpoint(path)[1])
+    advance(resumed)
+    assert same(resumed.diffusion.state_dict(), whole.diffusion.state_dict())
+    assert same(resumed.ema.state_dict(), whole.ema.state_dict())
+
+
+def test_another_seed_trains_differently() -> None:
+    one, other = trainer(), trainer(options=TrainingOptions(batch_size=12, seed=4))
+    advance(one), advance(other)
+    assert not same(one.diffusion.state_dict(), other.diffusion.state_dict())
+
+
+def test_frozen_forward_does_not_change_and_reverse_does() -> None:
+    run = trainer()
+    advance(run, 9)
+    before = copy.deepcopy(run.diffusion.state_dict())
+    advance(run)
+    assert run.iteration == TOTAL
+    after = run.diffusion.state_dict()
+    changed = {k for k in before if not torch.equal(before[k], after[k])}
+    assert changed
+    assert all(k.startswith("reverse.") for k in changed)
+    assert not any(p.requires_grad for p in run.diffusion.forward_process.parameters())
+
+
+def test_forward_learns_before_it_is_frozen() -> None:
+    run = trainer()
+    before = copy.deepcopy(run.diffusion.forward_process.state_dict())
+    advance(run, 9)
+    assert not same(before, run.diffusion.forward_process.state_dict())
+
+
+def test_average_is_the_exponential_moving_average_of_the_reverse_network() -> None:
+    run = trainer()
+    expected: dict[str, Tensor] = {}
+    for iteration in run.run():
+        now = {k: v.detach().clone() for k, v in run.diffusion.reverse.named_parameters()}
+        if iteration.number == 1:
+            expected = now
+        else:
+            expected = {k: 0.9 * expected[k] + 0.1 * v for k, v in now.items()}
+    averaged = dict(run.averaged.reverse.named_parameters())
+    assert averaged.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(averaged[name].detach(), value)
+        assert not torch.equal(value, now[name])
+    assert run.averaged.forward_process is run.diffusion.forward_process
+
+
+def test_training_lowers_the_bound() -> None:
+    phases = (Phase("learn", 150, LeaveOneOut(), lr_forward=5e-3, lr_reverse=2e-2),)
+    run = trainer("masking", phases, TrainingOptions(batch_size=30))
+    totals = [float(sum(k.mean() for k in i.kl.values())) for i in run.run()]
+    assert sum(totals[-20:]) < 0.8 * sum(totals[:20])
+
+
+def test_iterations_report_what_happened() -> None:
+    run = trainer()
+    reports = advance(run)
+    assert run.total_iterations == TOTAL
+    assert [r.phase.name for r in reports] == ["warm"] * 4 + ["learn"] * 5 + ["polish"] * 4
+    for report in reports:
+        assert report.kl["letters"].shape == report.t.shape == (12,)
+        assert math.isfinite(report.gradient_norm)
+        assert report.gradient_norm > 0
+
+
+# Rates ----------------------------------------------------------------------------------------
+
+
+def test_rates_rise_linearly_then_fall_along_a_cosine() -> None:
+    phase = Phase("p", 14, Pathwise(), warmup=4, schedule="cosine")
+    rates = [phase.rate(done) for done in range(15)]
+    assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    assert rates[9] == pytest.approx(0.5)
+    assert rates[14] == pytest.approx(0.0, abs=1e-12)
+    assert all(a >= b for a, b in pairwise(rates[4:]))
+
+
+def test_constant_rates_stay() -> None:
+    phase = Phase("p", 10, Pathwise(), warmup=2)
+    assert [phase.rate(done) for done in (0, 1, 2, 9)] == [0.5, 1, 1, 1]
+
+
+def test_optimizer_gets_the_rates_of_its_phase() -> None:
+    run = trainer()
+    seen = []
+    for iteration in run.run():
+        if run._optimizer is not None:
+            groups = [group["lr"] for group in run._optimizer.param_groups]
+            seen.append((iteration.number, groups))
+    rates = dict(seen)
+    assert rates[1] == pytest.approx([1e-2, 5e-3])  # warm-up: half of the peak
+    assert rates[6] == pytest.approx([1e-2, 5e-3])
+    assert rates[12] == pytest.approx([1e-2 * 0.5])  # half-way down the cosine, phi frozen
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"iterations": 0},
+        {"lr_forward": -1e-3},
+        {"lr_reverse": 0.0},
+        {"lr_reverse": math.nan},
+        {"lr_forward": math.inf},
+        {"warmup": -1},
+    ],
+)
+def test_impossible_phases_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="'p'"):
+        Phase(**{"name": "p", "iterations": 1, "estimator": Pathwise(), **wrong})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch_size": 0},
+        {"ema_decay": 1.0},
+        {"ema_decay": math.nan},
+        {"clip": 0.0},
+        {"clip": math.nan},
+        {"weight_decay": -0.1},
+    ],
+)
+def test_impossible_options_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        TrainingOptions(**wrong)
+
+
+# Draws ----------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 40), st.integers(1, 13), st.integers(0, 5))
+def test_every_example_comes_once_per_epoch(examples: int, batch: int, seed: int) -> None:
+    draws = Draws(examples, 3, TrainingOptions(batch_size=batch, seed=seed))
+    iterations = -(-3 * examples // batch)
+    order = torch.cat([draws.indices(i) for i in range(iterations)])[: 3 * examples]
+    for epoch in order.split(examples):
+        assert sorted(epoch.tolist()) == list(range(examples))
+
+
+def test_epochs_are_shuffled_anew() -> None:
+    draws = Draws(30, 3, TrainingOptions(batch_size=30))
+    assert not torch.equal(draws.indices(0), draws.indices(1))
+    assert torch.equal(draws.indices(0), Draws(30, 3, TrainingOptions(batch_size=30)).indices(0))
+
+
+@given(st.integers(1, 50), st.sampled_from([1, 2, 3, 4]), st.integers(1, 5), st.integers(0, 30))
+def test_processes_share_the_batch_of_a_single_one(
+    examples: int, processes: int, share: int, iteration: int
+) -> None:
+    options = TrainingOptions(batch_size=share * processes)
+    alone = Draws(examples, 7, options)
+    parts = [Draws(examples, 7, options, rank, processes) for rank in range(processes)]
+    together = torch.cat([part.indices(iteration) for part in parts])
+    assert torch.equal(together, alone.indices(iteration))
+    times = torch.cat([part.times(iteration) for part in parts])
+    assert torch.equal(times, alone.times(iteration))
+
+
+def test_processes_have_different_noise() -> None:
+    cpu = torch.device("cpu")
+    parts = [Draws(10, 7, TrainingOptions(batch_size=4), rank, 2) for rank in range(2)]
+    streams = [torch.rand(4, generator=part.noise(i, cpu)) for part in parts for i in range(20)]
+    assert len({tuple(s.tolist()) for s in streams}) == 40
+
+
+def test_every_iteration_has_noise_of_its_own() -> None:
+    seen: list[float] = []
+
+    def recording(
+        diffusion: Diffusion, batch: Batch, t: Tensor, generator: torch.Generator, progress: float
+    ) -> Estimate:
+        before = generator.get_state()
+        seen.append(float(torch.rand((), generator=generator)))
+        return Pathwise()(diffusion, batch, t, generator.set_state(before), progress)
+
+    advance(trainer(phases=(Phase("learn", 20, recording), Phase("more", 20, recording))))
+    assert len(set(seen)) == 40
+
+
+def test_every_step_is_equally_likely_at_every_place_in_the_batch() -> None:
+    draws = Draws(100, 5, TrainingOptions(batch_size=3))
+    times = torch.stack([draws.times(i) for i in range(4000)])
+    for place in range(3):
+        counts = torch.bincount(times[:, place], minlength=6)
+        assert counts[0] == 0
+        assert (counts[1:] - 800).abs().max() < 5 * math.sqrt(4000 * 0.2 * 0.8)
+    assert max(Counter(times[0].tolist()).values()) == 1  # spread over the steps
+
+
+def test_uneven_shares_are_refused() -> None:
+    with pytest.raises(ValueError, match="evenly"):
+        Draws(10, 3, TrainingOptions(batch_size=5), 0, 2)
+
+
+def test_profile_is_the_mean_by_step_and_block() -> None:
+    run = trainer()
+    profile = Profile(3, ("letters", "links"))
+    reports = advance(run)
+    for report in reports:
+        profile.add(report)
+    t = torch.cat([r.t for r in reports])
+    for column, name in enumerate(("letters", "links")):
+        kl = torch.cat([r.kl[name] for r in reports])
+        expected = torch.stack([kl[t == step].mean() for step in (1, 2, 3)])
+        torch.testing.assert_close(profile.kl[:, column], expected)
+    profile.reset()
+    assert (profile.kl == 0).all()
