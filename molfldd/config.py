@@ -179,11 +179,9 @@ def parse_config(content: Mapping[str, Any]) -> Config[Any, Any]:
     """
     domain = domain_class(str(content.get("domain", "")))
     try:
-        config = Config[domain.DataConfig, domain.NetworkConfig].model_validate(content)  # type: ignore[name-defined]
+        return Config[domain.DataConfig, domain.NetworkConfig].model_validate(content)  # type: ignore[name-defined]
     except ValidationError as error:
         raise UsageError(_first_problem(error)) from error
-    _refuse_unknown(content, config.model_dump(mode="json"), "")
-    return config
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -194,16 +192,3 @@ def _first_problem(error: ValidationError) -> str:
         return f"config key '{key}' is unknown"
     message = problem["msg"].removeprefix("Value error, ")
     return f"config key '{key}': {message[0].lower()}{message[1:]}"
-
-
-def _refuse_unknown(given: Any, known: Any, where: str) -> None:
-    if isinstance(given, Mapping) and isinstance(known, Mapping):
-        for key, value in given.items():
-            if key not in known:
-                raise UsageError(
-                    f"config key '{where}{key}' is unknown; known here are: {', '.join(known)}"
-                )
-            _refuse_unknown(value, known[key], f"{where}{key}.")
-    elif isinstance(given, list) and isinstance(known, list):
-        for i, (a, b) in enumerate(zip(given, known, strict=True)):
-            _refuse_unknown(a, b, f"{where}{i}.")

@@ -187,7 +187,19 @@ class Run:
 
         Args:
             console: For progress.
+
+        Raises:
+            MolflddError: if the gradient is no longer finite.
         """
+        try:
+            self._train(console)
+        except FloatingPointError as error:
+            raise MolflddError(
+                f"training broke down: {error}; the state written last is kept in {self.folder}, "
+                "resume from it with smaller learning rates (--set phases.0.lr_reverse=...)"
+            ) from error
+
+    def _train(self, console: Console) -> None:
         profile = Profile(self.trainer.diffusion.steps, self.block_names)
         started = time.monotonic() - self.seconds
         with self._progress(console) as show, stop_signals() as stop:

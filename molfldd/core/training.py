@@ -278,6 +278,9 @@ class Trainer:
         """Train to the end of the last phase, yielding after every iteration.
 
         The caller may stop at any yield; the state is then that of the iteration reported.
+
+        Raises:
+            FloatingPointError: if a gradient is infinite or NaN; nothing is updated by it.
         """
         first = 0
         for phase in self.phases:
@@ -314,11 +317,20 @@ class Trainer:
         optimizer.zero_grad()
         loss, kl = objective(batch.codes, batch.mask, batch.sizes, t)
         self.fabric.backward(loss)
-        norm = self.fabric.clip_gradients(objective, optimizer, max_norm=self.options.clip)
+        norm = float(self._clip(objective, optimizer))
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"the gradient is {norm} after {self.iteration} iterations")
         optimizer.step()
         self.ema.update_parameters(self.diffusion.reverse)
         self.iteration += 1
-        return Iteration(self.iteration, phase, t, kl, float(norm) if norm is not None else 0.0)
+        return Iteration(self.iteration, phase, t, kl, norm)
+
+    def _clip(self, objective: Any, optimizer: Any) -> Tensor:
+        """Limit the gradient norm; the norm before that."""
+        norm = self.fabric.clip_gradients(
+            objective, optimizer, max_norm=self.options.clip, error_if_nonfinite=False
+        )
+        return cast(Tensor, norm)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue: networks, average, optimizer, iteration."""

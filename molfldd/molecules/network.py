@@ -105,12 +105,14 @@ class GraphLayer(nn.Module):
         """
         (scale, shift, gate), (scale2, shift2, gate2) = self.modulate_atoms(condition)
         x = self.norm_attention(atoms) * scale + shift
-        atoms = atoms + gate * self.attend(x, pairs, bias, table)
+        atoms = atoms + gate * self.attend(x, self.norm_pairs(pairs), bias, table)
         x = self.norm_atoms(atoms) * scale2 + shift2
         atoms = atoms + gate2 * self.atoms_forward(x)
         ((scale, shift, gate),) = self.modulate_pairs(condition)
         e = self.norm_pairs(pairs) * scale + shift
-        pairs = pairs + gate * self.pairs_forward(torch.cat([e, self.endpoints(atoms)], -1))
+        pairs = pairs + gate * self.pairs_forward(
+            torch.cat([e, self.endpoints(self.norm_atoms(atoms))], -1)
+        )
         return atoms, pairs
 
     def attend(self, x: Tensor, pairs: Tensor, bias: Tensor, table: Tensor) -> Tensor:

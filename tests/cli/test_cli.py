@@ -110,7 +110,7 @@ def test_datasets_lists(molfldd: Command) -> None:
     result = molfldd("datasets")
     assert result.code == 0
     assert "tiny: a few molecules" in result.out
-    assert "recipes: qm9, toy" in result.out
+    assert "recipes: qm9, qm9-fixed, toy" in result.out
     assert "embedded models:" in result.out
 
 

@@ -204,3 +204,17 @@ def test_matrix_of_pairs_is_symmetric_with_a_zero_diagonal() -> None:
 def test_impossible_sizes_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="width"):
         GraphTransformerConfig(**wrong)
+
+
+def test_large_weights_and_many_layers_do_not_blow_up() -> None:
+    """Each layer adds what it computes from normalized features, so growth is linear in depth."""
+    config = GraphTransformerConfig(12, 16, 8, 4)
+    module = GraphTransformer(config, LARGEST, INPUTS, OUTPUTS)
+    generator = torch.Generator().manual_seed(0)
+    values, mask, time = graphs([7, 5])
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(0.0, 2.0, generator=generator)
+        outputs = module({k: v.float() for k, v in values.items()}, mask, time.float())
+    assert all(y.abs().max() < 1e3 for y in outputs.values())
+    assert all(y.isfinite().all() for y in outputs.values())
