@@ -595,7 +595,7 @@ def test_unknown_recipe(molfldd: Command, name: str) -> None:
     result = molfldd("train", name)
     assert result.code == 2
     assert name in result.error
-    assert "qm9, toy" in result.error
+    assert "qm9, qm9-fixed, toy" in result.error
 
 
 @pytest.mark.parametrize(
