@@ -208,14 +208,18 @@ class Run:
                 profile.add(iteration)
                 self._monitor(iteration, profile, show)
                 if self._any(stop.is_set()):
-                    self.save()
-                    console.print(
-                        f"stopped after {iteration.number} iterations; "
-                        f"continue with --resume from {self.folder / STATE}"
-                    )
+                    self._stop(iteration, console)
                     return
         self.evaluate(self.trainer.iteration)
         self.save()
+
+    def _stop(self, iteration: Iteration, console: Console) -> None:
+        self.save()
+        if self.leads:
+            console.print(
+                f"stopped after {iteration.number} iterations; "
+                f"continue with --resume from {self.folder / STATE}"
+            )
 
     def _monitor(self, iteration: Iteration, profile: Profile, show: Show) -> None:
         monitor = self.config.monitor
