@@ -7,19 +7,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from molfldd.core.estimators import ConcreteRelaxation, LeaveOneOut, Pathwise, Reinforce
+from molfldd.core.estimators import (
+    ConcreteRelaxation,
+    ControlVariate,
+    LeaveOneOut,
+    Pathwise,
+    Reinforce,
+    ReinMax,
+    StraightThrough,
+)
 from molfldd.core.training import Phase, TrainingOptions
 from molfldd.domain import domain_class
 from molfldd.errors import UsageError
 
 AnyEstimator = Annotated[
-    Pathwise | Reinforce | LeaveOneOut | ConcreteRelaxation, Field(discriminator="kind")
+    Pathwise
+    | Reinforce
+    | LeaveOneOut
+    | ControlVariate
+    | ConcreteRelaxation
+    | StraightThrough
+    | ReinMax,
+    Field(discriminator="kind"),
 ]
+
+KINDS = frozenset(estimator.kind for estimator in get_args(get_args(AnyEstimator)[0]))
+"""Names of the estimators."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +57,7 @@ class ProcessConfig:
         forward: "fixed" (conventional diffusion), "free", "pinned" or "masking" (learned).
         reverse: "direct" (softmax) or "unmasking" (for the absorbing prior).
         pin_power: How loose the pinned marginals are.
+        even_pace: For learned masking: the share of its pace that is even; 1 learns no pace.
     """
 
     steps: int = 10
@@ -46,6 +65,7 @@ class ProcessConfig:
     forward: Literal["fixed", "free", "pinned", "masking"] = "masking"
     reverse: Literal["direct", "unmasking"] = "unmasking"
     pin_power: float = 2.0
+    even_pace: float = 1.0
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -61,6 +81,8 @@ class ProcessConfig:
             )
         if not 1 <= self.pin_power < math.inf:
             raise ValueError(f"pin_power must be at least 1 and finite, got {self.pin_power}")
+        if not 0 < self.even_pace <= 1:
+            raise ValueError(f"even_pace must lie in (0, 1], got {self.even_pace}")
 
 
 @dataclass(frozen=True)
@@ -186,8 +208,7 @@ def parse_config(content: Mapping[str, Any]) -> Config[Any, Any]:
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
-    kinds = {"pathwise", "reinforce", "leave-one-out", "concrete"}
-    key = ".".join(str(part) for part in problem["loc"] if part not in kinds)
+    key = ".".join(str(part) for part in problem["loc"] if part not in KINDS)
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"config key '{key}' is unknown"
     message = problem["msg"].removeprefix("Value error, ")

@@ -53,7 +53,7 @@ _FORWARD: dict[
         blocks, prior, config.steps, network, config.pin_power
     ),
     "masking": lambda config, blocks, prior, network: MaskingForward(
-        blocks, prior, config.steps, network
+        blocks, prior, config.steps, network, config.even_pace
     ),
 }
 

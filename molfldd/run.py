@@ -262,7 +262,7 @@ class Run:
                 "phase": iteration.phase.name,
                 "seconds": round(self.seconds, 1),
                 "bound": round(bound, 4),
-                "gradient_norm": round(iteration.gradient_norm, 4),
+                "gradient_norm": {k: round(v, 4) for k, v in iteration.gradient_norm.items()},
                 "kl": kl,
             }
         )

@@ -17,11 +17,12 @@ from typing import Any, Literal, cast
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from molfldd.core.blocks import Batch, Codes, Examples, Masks
 from molfldd.core.diffusion import Diffusion
-from molfldd.core.estimators import Estimator
+from molfldd.core.estimators import ControlVariate, Estimator, Term
 from molfldd.core.reverse import ReverseProcess
 
 
@@ -32,7 +33,7 @@ class Phase:
     Attributes:
         name: For logs.
         iterations: Optimizer steps.
-        estimator: Gradient estimator.
+        estimator: Gradient estimator; a ``ControlVariate`` is given its parameters by the trainer.
         lr_forward: Peak learning rate of phi; 0 freezes the forward process.
         lr_reverse: Peak learning rate of theta.
         warmup: Iterations over which the rates rise linearly.
@@ -41,7 +42,7 @@ class Phase:
 
     name: str
     iterations: int
-    estimator: Estimator
+    estimator: Estimator | ControlVariate
     lr_forward: float = 2e-4
     lr_reverse: float = 2e-4
     warmup: int = 0
@@ -72,7 +73,7 @@ class TrainingOptions:
     Attributes:
         batch_size: Examples per iteration over all processes.
         ema_decay: Decay of the moving average of the reverse network.
-        clip: Largest gradient norm.
+        clip: Largest gradient norm, of each process by itself.
         weight_decay: AdamW's.
         seed: Names all randomness of the run.
     """
@@ -173,8 +174,8 @@ class Objective(nn.Module):
         self, codes: Codes, mask: Masks, sizes: Tensor, t: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss (scalar, nats per example) and KL by block, (B,) each, at steps t (B,)."""
-        batch = Batch(codes, mask, sizes)
-        estimate = self.estimator(self.diffusion, batch, t, self.generator, self.progress)
+        term = Term(self.diffusion, Batch(codes, mask, sizes), t)
+        estimate = self.estimator(term, self.generator, self.progress)
         return estimate.loss, estimate.kl
 
 
@@ -187,14 +188,14 @@ class Iteration:
         phase: The phase it belongs to.
         t: Steps of the examples, (B,).
         kl: KL of each block at those steps, nats, (B,) per block.
-        gradient_norm: Before clipping.
+        gradient_norm: Of "reverse", "forward" and what else is trained, before clipping.
     """
 
     number: int
     phase: Phase
     t: Tensor
     kl: dict[str, Tensor]
-    gradient_norm: float
+    gradient_norm: dict[str, float]
 
 
 class Profile:
@@ -263,6 +264,8 @@ class Trainer:
         )
         self._optimizer: torch.optim.Optimizer | None = None
         self._resumed_optimizer: dict[str, Any] | None = None
+        self._estimator: Estimator | None = None
+        self._resumed_estimator: dict[str, Any] | None = None
 
     @property
     def total_iterations(self) -> int:
@@ -292,19 +295,30 @@ class Trainer:
         objective, optimizer = self._prepare(phase, started=done > 0)
         for number in range(done, phase.iterations):
             yield self._step(phase, number, objective, optimizer)
-        self._optimizer = None
+        self._optimizer = self._estimator = None
 
     def _prepare(self, phase: Phase, *, started: bool) -> tuple[Any, Any]:
-        groups = parameter_groups(self.diffusion, phase)
+        estimator = self._estimator_of(phase)
+        if started and self._resumed_estimator is not None and isinstance(estimator, nn.Module):
+            estimator.load_state_dict(self._resumed_estimator)
+        groups = parameter_groups(self.diffusion, phase, estimator)
         optimizer = torch.optim.AdamW(
             groups, betas=(0.9, 0.99), weight_decay=self.options.weight_decay
         )
         if started and self._resumed_optimizer is not None:
             optimizer.load_state_dict(self._resumed_optimizer)
-        self._resumed_optimizer = None
-        self._optimizer = optimizer
-        module, optimizer = self.fabric.setup(Objective(self.diffusion, phase.estimator), optimizer)
+        self._resumed_optimizer = self._resumed_estimator = None
+        self._optimizer, self._estimator = optimizer, estimator
+        module, optimizer = self.fabric.setup(Objective(self.diffusion, estimator), optimizer)
         return module, optimizer
+
+    def _estimator_of(self, phase: Phase) -> Estimator:
+        if not isinstance(phase.estimator, ControlVariate):
+            return phase.estimator
+        blocks = self.diffusion.blocks
+        longest = {b.name: int(b.length(self.examples.sizes).max()) for b in blocks}
+        categories = {b.name: b.categories for b in blocks}
+        return phase.estimator.build(self.diffusion.steps, categories, longest)
 
     def _step(self, phase: Phase, done: int, objective: Any, optimizer: Any) -> Iteration:
         device = self.fabric.device
@@ -317,28 +331,38 @@ class Trainer:
         optimizer.zero_grad()
         loss, kl = objective(batch.codes, batch.mask, batch.sizes, t)
         self.fabric.backward(loss)
-        norm = float(self._clip(objective, optimizer))
-        if not math.isfinite(norm):
-            raise FloatingPointError(f"the gradient is {norm} after {self.iteration} iterations")
+        norms = self._clip(optimizer)
+        for name, norm in norms.items():
+            if not math.isfinite(norm):
+                raise FloatingPointError(
+                    f"the gradient of '{name}' is {norm} after {self.iteration} iterations"
+                )
         optimizer.step()
         self.ema.update_parameters(self.diffusion.reverse)
         self.iteration += 1
-        return Iteration(self.iteration, phase, t, kl, norm)
+        return Iteration(self.iteration, phase, t, kl, norms)
 
-    def _clip(self, objective: Any, optimizer: Any) -> Tensor:
-        """Limit the gradient norm; the norm before that."""
-        norm = self.fabric.clip_gradients(
-            objective, optimizer, max_norm=self.options.clip, error_if_nonfinite=False
-        )
-        return cast(Tensor, norm)
+    def _clip(self, optimizer: Any) -> dict[str, float]:
+        """Limit the gradient norm of each group of parameters; the norms before that.
+
+        Each by itself, so that the noisy gradient of the forward process never shortens the
+        step of the reverse process.
+        """
+        self.fabric.strategy.precision.unscale_gradients(optimizer)
+        return {
+            group["name"]: float(clip_grad_norm_(group["params"], self.options.clip))
+            for group in optimizer.param_groups
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue: networks, average, optimizer, iteration."""
+        estimator = self._estimator
         return {
             "iteration": self.iteration,
             "diffusion": self.diffusion.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": None if self._optimizer is None else self._optimizer.state_dict(),
+            "estimator": estimator.state_dict() if isinstance(estimator, nn.Module) else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -347,13 +371,22 @@ class Trainer:
         self.diffusion.load_state_dict(state["diffusion"])
         self.ema.load_state_dict(state["ema"])
         self._resumed_optimizer = state["optimizer"]
+        self._resumed_estimator = state["estimator"]
 
 
-def parameter_groups(diffusion: Diffusion, phase: Phase) -> list[dict[str, Any]]:
-    """The parameters a phase trains, with their peak rates; freezes the others."""
-    forward, reverse = diffusion.forward_process, diffusion.reverse
-    forward.requires_grad_(phase.lr_forward > 0)
-    groups = [{"params": list(reverse.parameters()), "lr": phase.lr_reverse}]
-    if phase.lr_forward > 0 and list(forward.parameters()):
-        groups.append({"params": list(forward.parameters()), "lr": phase.lr_forward})
-    return [{**group, "peak": group["lr"]} for group in groups]
+def parameter_groups(
+    diffusion: Diffusion, phase: Phase, estimator: Estimator
+) -> list[dict[str, Any]]:
+    """The parameters a phase trains, named, with their peak rates; freezes the others."""
+    rates: list[tuple[str, nn.Module, float]] = [("reverse", diffusion.reverse, phase.lr_reverse)]
+    if list(diffusion.forward_process.parameters()):
+        rates.append(("forward", diffusion.forward_process, phase.lr_forward))
+    if isinstance(phase.estimator, ControlVariate) and isinstance(estimator, nn.Module):
+        rates.append(("estimator", estimator, phase.estimator.learning_rate))
+    for _, module, rate in rates:
+        module.requires_grad_(rate > 0)
+    return [
+        {"name": name, "params": list(module.parameters()), "lr": rate, "peak": rate}
+        for name, module, rate in rates
+        if rate > 0
+    ]

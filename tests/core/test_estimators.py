@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -13,20 +12,25 @@ from tiny import ONE_BLOCK, all_states, build_diffusion, exact_bound, random_bat
 from torch import Tensor
 
 from molfldd.core.blocks import Batch
-from molfldd.core.bound import step_kl
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.estimators import (
     ConcreteRelaxation,
+    ControlVariate,
     Estimate,
     Estimator,
     LeaveOneOut,
     Pathwise,
     Reinforce,
-    concrete,
+    ReinMax,
+    StraightThrough,
+    Term,
     log_marginal,
 )
+from molfldd.core.estimators.concrete import concrete
+from molfldd.core.estimators.control_variate import WithEffects
+from molfldd.core.estimators.reinmax import second_order
 
-KINDS = ["free-uniform", "pinned-uniform", "masking"]
+KINDS = ["free-uniform", "pinned-uniform", "masking", "masking-paced"]
 STEPS = 3
 
 
@@ -90,7 +94,7 @@ def with_draw(
     """The estimate when the states drawn are ``z``."""
     object.__setattr__(diffusion, "draw", lambda probs, generator: z)
     try:
-        return estimator(diffusion, x, t, torch.Generator(), 0.0)
+        return estimator(Term(diffusion, x, t), torch.Generator(), 0.0)
     finally:
         object.__delattr__(diffusion, "draw")
 
@@ -104,35 +108,51 @@ def agrees(found: tuple[Tensor, Tensor], exact: tuple[Tensor, Tensor]) -> bool:
 # Deliberately wrong estimators ----------------------------------------------------------------
 
 
-def wrong_sign(
-    diffusion: Diffusion, batch: Batch, t: Tensor, generator: torch.Generator, progress: float
-) -> Estimate:
-    right = Reinforce()(diffusion, batch, t, generator.manual_seed(0), progress)
-    without = Pathwise()(diffusion, batch, t, generator.manual_seed(0), progress)
-    return Estimate(2 * without.loss - right.loss, right.kl)
+def wrong_sign(term: Term, generator: torch.Generator, progress: float) -> Estimate:
+    z = term.draw(generator)
+    kl = term.kl(z)
+    value = sum_of_blocks(kl)
+    return term.estimate(value - term.log_marginal(z) * value.detach(), kl)
 
 
-def without_factor(
-    diffusion: Diffusion, batch: Batch, t: Tensor, generator: torch.Generator, progress: float
-) -> Estimate:
-    right = Reinforce()(diffusion, batch, t, generator, progress)
-    return Estimate(right.loss / diffusion.steps, right.kl)
+def without_factor(term: Term, generator: torch.Generator, progress: float) -> Estimate:
+    right = Reinforce()(term, generator, progress)
+    return Estimate(right.loss / term.diffusion.steps, right.kl)
 
 
-def mean_as_own_baseline(
-    diffusion: Diffusion, batch: Batch, t: Tensor, generator: torch.Generator, progress: float
-) -> Estimate:
+def mean_as_own_baseline(term: Term, generator: torch.Generator, progress: float) -> Estimate:
     """Leave-one-out without leaving one out: biased by the factor (K - 1) / K."""
-    forward = diffusion.forward_process
-    transition = forward.transition(batch, forward.encode(batch), t).repeat(2)
-    many = batch.repeat(2)
-    z = diffusion.draw(transition.u_t, generator)
-    onehot = diffusion.prior.onehot(z)
-    kl = step_kl(diffusion, many, transition.posterior(onehot), onehot, t.repeat(2))
-    value = torch.stack(list(kl.values())).sum(0)
+    many = term.repeat(2)
+    z = many.draw(generator)
+    kl = many.kl(z)
+    value = sum_of_blocks(kl)
     rows = value.detach().view(2, -1)
-    surrogate = value + log_marginal(transition.u_t, z, many) * (rows - rows.mean(0)).flatten()
-    return Estimate(diffusion.steps * surrogate.mean(), kl)
+    return many.estimate(value + many.log_marginal(z) * (rows - rows.mean(0)).flatten(), kl)
+
+
+def control_variate_not_added_back(
+    term: Term, generator: torch.Generator, progress: float
+) -> Estimate:
+    estimator = with_effects(term.diffusion, 1)
+    right = estimator(term, generator, progress)
+    added = term.diffusion.steps * estimator.effects.expectation(term).mean()
+    return Estimate(right.loss - added, right.kl)
+
+
+def sum_of_blocks(kl: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(kl.values())).sum(0)
+
+
+def with_effects(diffusion: Diffusion, samples: int) -> WithEffects:
+    """The control variate with random effects."""
+    categories = {b.name: b.categories for b in diffusion.blocks}
+    lengths = {b.name: 3 for b in diffusion.blocks}
+    estimator = ControlVariate(samples=samples).build(diffusion.steps, categories, lengths)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in estimator.parameters():
+            parameter.normal_(generator=generator)
+    return estimator
 
 
 # Unbiasedness ---------------------------------------------------------------------------------
@@ -147,8 +167,42 @@ def test_expectation_is_the_exact_gradient(kind: str, estimator: Any, samples: i
     assert agrees(enumerated_gradient(estimator, diffusion, batch, samples), exact)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("samples", [1, 2])
+def test_control_variate_is_unbiased_whatever_its_effects(kind: str, samples: int) -> None:
+    diffusion, batch = tiny_problem(kind)
+    found = enumerated_gradient(with_effects(diffusion, samples), diffusion, batch, samples)
+    assert agrees(found, exact_gradient(diffusion, batch))
+
+
+@pytest.mark.parametrize("biased", [StraightThrough(), ReinMax(), ConcreteRelaxation()])
+def test_biased_estimators_are_seen_to_be_biased(biased: Any) -> None:
+    """Otherwise the tests of unbiasedness would prove nothing."""
+    diffusion = build_diffusion("masking", STEPS, seed=5, width=3)
+    batch = random_batch(2, sizes=(2, 1), seed=3)
+    exact = torch.cat(exact_gradient(diffusion, batch))
+    assert not within_noise(draws_of_gradient(biased, diffusion, batch, 150, 40), exact)
+
+
+@pytest.mark.parametrize("hard", [StraightThrough(), ReinMax()])
+@pytest.mark.parametrize("kind", KINDS)
+def test_straight_through_is_exact_for_theta(hard: Any, kind: str) -> None:
+    diffusion = build_diffusion(kind, STEPS, seed=5, width=3)
+    batch = random_batch(2, sizes=(2, 1), seed=3)
+    phi = sum(p.numel() for p in diffusion.forward_process.parameters())
+    exact = exact_gradient(diffusion, batch)[1]
+    draws = draws_of_gradient(hard, diffusion, batch, 150, 40)[:, phi:]
+    assert within_noise(draws, exact)
+
+
 @pytest.mark.parametrize(
-    ("wrong", "samples"), [(wrong_sign, 1), (without_factor, 1), (mean_as_own_baseline, 2)]
+    ("wrong", "samples"),
+    [
+        (wrong_sign, 1),
+        (without_factor, 1),
+        (mean_as_own_baseline, 2),
+        (control_variate_not_added_back, 1),
+    ],
 )
 def test_wrong_estimators_are_found_out(wrong: Any, samples: int) -> None:
     diffusion, batch = tiny_problem("masking")
@@ -173,7 +227,7 @@ def draws_of_gradient(
     generator = torch.Generator().manual_seed(0)
     return torch.stack(
         [
-            torch.cat(gradient(estimator(diffusion, many, t, generator, 0.0).loss, diffusion))
+            torch.cat(gradient(estimator(Term(diffusion, many, t), generator, 0.0).loss, diffusion))
             for _ in range(calls)
         ]
     )
@@ -198,25 +252,7 @@ def test_random_draws_find_wrong_estimators_out(wrong: Any) -> None:
     diffusion = build_diffusion("masking", STEPS, seed=5, width=3)
     batch = random_batch(2, sizes=(2, 1), seed=3)
     exact = torch.cat(exact_gradient(diffusion, batch))
-    independent = fresh_noise(wrong) if wrong is wrong_sign else wrong
-    assert not within_noise(draws_of_gradient(independent, diffusion, batch, 150, 40), exact)
-
-
-def fresh_noise(estimator: Callable[..., Estimate]) -> Callable[..., Estimate]:
-    """Independent draws of an estimator that seeds its generator itself."""
-    seeds = iter(range(10**6))
-
-    class Reseeded:
-        def __init__(self) -> None:
-            self.seed = next(seeds)
-
-        def manual_seed(self, _: int) -> torch.Generator:
-            return torch.Generator().manual_seed(self.seed)
-
-    def call(diffusion: Diffusion, batch: Batch, t: Tensor, _: Any, progress: float) -> Estimate:
-        return estimator(diffusion, batch, t, Reseeded(), progress)
-
-    return call
+    assert not within_noise(draws_of_gradient(wrong, diffusion, batch, 150, 40), exact)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -229,26 +265,61 @@ def test_leaving_one_out_lowers_the_variance(kind: str) -> None:
     assert less.var(0).sum() < 0.8 * plain.var(0).sum()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_fitted_effects_lower_the_variance_further(kind: str) -> None:
+    """At the same number of samples of z_t."""
+    diffusion, batch = build_diffusion(kind, STEPS, seed=1), random_batch(2, sizes=(3,))
+    phi = sum(p.numel() for p in diffusion.forward_process.parameters())
+    estimator = with_effects(diffusion, 2)
+    fit(estimator, diffusion, batch)
+    plain = draws_of_gradient(LeaveOneOut(samples=2), diffusion, batch, 150, 1)[:, :phi]
+    less = draws_of_gradient(estimator, diffusion, batch, 150, 1)[:, :phi]
+    assert less.var(0).sum() < 0.8 * plain.var(0).sum()
+
+
+def fit(estimator: WithEffects, diffusion: Diffusion, batch: Batch) -> None:
+    """Regress the effects on the KL; the processes stay."""
+    many = batch.repeat(20 * STEPS)
+    t = torch.arange(1, STEPS + 1).repeat_interleave(20 * len(batch))
+    optimizer = torch.optim.Adam(estimator.parameters(), 0.05)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(150):
+        optimizer.zero_grad()
+        estimator(Term(diffusion, many, t), generator, 0.0).loss.backward()
+        optimizer.step()
+
+
 @pytest.mark.parametrize(
-    "estimator", [Pathwise(), Reinforce(), LeaveOneOut(), ConcreteRelaxation()]
+    "estimator",
+    [
+        Pathwise(),
+        Reinforce(),
+        LeaveOneOut(),
+        ConcreteRelaxation(),
+        StraightThrough(),
+        ReinMax(),
+    ],
 )
 def test_forward_gets_no_gradient_at_the_last_step_through_z(estimator: Any) -> None:
     """With one step there is nothing to learn for phi, whatever the estimator."""
     diffusion = build_diffusion("pinned-uniform", 1)
     batch = random_batch(4)
     t = torch.ones(4, dtype=torch.long)
-    loss = estimator(diffusion, batch, t, torch.Generator().manual_seed(0), 0.0).loss
+    loss = estimator(Term(diffusion, batch, t), torch.Generator().manual_seed(0), 0.0).loss
     phi, theta = gradient(loss, diffusion)
     assert (phi == 0).all()
     assert theta.norm() > 0
 
 
-@pytest.mark.parametrize("estimator", [Pathwise(), Reinforce(), LeaveOneOut(samples=3)])
+@pytest.mark.parametrize(
+    "estimator",
+    [Pathwise(), Reinforce(), LeaveOneOut(samples=3), StraightThrough(), ReinMax()],
+)
 def test_reported_kl_is_that_of_hard_samples(estimator: Any) -> None:
     diffusion = build_diffusion("masking", STEPS)
     batch = random_batch(2, sizes=(2, 1)).repeat(1500)
     t = torch.arange(len(batch)) // 2 % STEPS + 1
-    estimate = estimator(diffusion, batch, t, torch.Generator().manual_seed(0), 0.0)
+    estimate = estimator(Term(diffusion, batch, t), torch.Generator().manual_seed(0), 0.0)
     total = torch.stack(list(estimate.kl.values())).sum(0)
     assert total.shape == (3000,)
     assert not total.requires_grad
@@ -260,6 +331,38 @@ def test_reported_kl_is_that_of_hard_samples(estimator: Any) -> None:
 def test_leave_one_out_needs_another_sample() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         LeaveOneOut(samples=1)
+
+
+def test_parameters_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1 sample"):
+        ControlVariate(samples=0)
+    with pytest.raises(ValueError, match="learning_rate"):
+        ControlVariate(learning_rate=0.0)
+    with pytest.raises(ValueError, match="temperature"):
+        StraightThrough(temperature=0.0)
+
+
+# ReinMax --------------------------------------------------------------------------------------
+
+
+def test_reinmax_is_exact_for_a_quadratic_function_of_one_variable() -> None:
+    """The gradient of E f(z), enumerated over z, against the estimator's mean."""
+    logits = torch.tensor([0.3, -1.0, 0.8], dtype=torch.double, requires_grad=True)
+    matrix = torch.tensor([[1.0, 0.2, -3.0], [0.5, 2.0, 0.1], [0.0, -1.0, 4.0]]).double()
+
+    def f(z: Tensor) -> Tensor:
+        return z @ matrix @ z + 2 * z[0]
+
+    u = logits.softmax(-1)
+    states = torch.eye(3, dtype=torch.double)
+    exact = torch.autograd.grad(sum(u[k] * f(states[k]) for k in range(3)), logits)[0]
+    found = torch.zeros(3, dtype=torch.double)
+    for k in range(3):
+        u = logits.softmax(-1)
+        soft = second_order(u, torch.tensor(k))
+        value = f(states[k] + soft - soft.detach())
+        found += u[k].detach() * torch.autograd.grad(value, logits)[0]
+    torch.testing.assert_close(found, exact)
 
 
 # Log-probability ------------------------------------------------------------------------------
@@ -307,7 +410,7 @@ def test_relaxed_states_seen_by_the_reverse_lie_on_the_support(
     monkeypatch.setattr(
         diffusion.reverse, "log_probs", lambda z, mask, t: (seen.append(z), right(z, mask, t))[1]
     )
-    ConcreteRelaxation()(diffusion, batch, t, torch.Generator().manual_seed(0), 0.0)
+    ConcreteRelaxation()(Term(diffusion, batch, t), torch.Generator().manual_seed(0), 0.0)
     possible = diffusion.prior.onehot(batch.codes)
     for name, z in seen[0].items():
         assert (z[..., :-1][possible[name][..., :-1] == 0] == 0).all()
@@ -330,7 +433,7 @@ def test_cold_concrete_reports_the_hard_kl_and_a_warm_one_does_not() -> None:
 
     def reported(progress: float) -> float:
         estimate = ConcreteRelaxation()(
-            diffusion, batch, t, torch.Generator().manual_seed(0), progress
+            Term(diffusion, batch, t), torch.Generator().manual_seed(0), progress
         )
         return STEPS * float(torch.stack(list(estimate.kl.values())).sum(0).mean())
 
@@ -344,7 +447,9 @@ def test_concrete_gradients_are_finite_at_any_temperature(kind: str, progress: f
     diffusion = build_diffusion(kind, STEPS)
     batch = random_batch(600)
     t = torch.arange(len(batch)) % STEPS + 1
-    estimate = ConcreteRelaxation()(diffusion, batch, t, torch.Generator().manual_seed(0), progress)
+    estimate = ConcreteRelaxation()(
+        Term(diffusion, batch, t), torch.Generator().manual_seed(0), progress
+    )
     for g in gradient(estimate.loss, diffusion):
         assert g.isfinite().all()
     assert estimate.loss.isfinite()

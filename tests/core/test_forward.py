@@ -156,14 +156,36 @@ def test_impossible_processes_are_refused() -> None:
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 5.0])
 @pytest.mark.parametrize("steps", [2, 3, 10])
-def test_masking_keeps_its_pace_for_every_example(steps: int, scale: float) -> None:
-    process, batch = build_forward("masking", steps, scale=scale), random_batch(9)
+@pytest.mark.parametrize("kind", ["masking", "masking-paced"])
+def test_masking_keeps_its_pace_for_every_example(kind: str, steps: int, scale: float) -> None:
+    process, batch = build_forward(kind, steps, scale=scale), random_batch(9)
+    assert isinstance(process, MaskingForward)
+    pace = process.pace().detach()
     for t in range(1, steps):
         u = marginals(process, batch, t)
         masked = torch.cat([u[name][..., -1] for name in ("letters", "links")], -1)
         valid = torch.cat([batch.mask[name] for name in ("letters", "links")], -1)
         mean = torch.where(valid, masked, 0.0).sum(-1) / valid.sum(-1)
-        torch.testing.assert_close(mean, torch.full((9,), t / steps), atol=2e-6, rtol=0)
+        torch.testing.assert_close(mean, pace[t - 1].expand(9), atol=2e-6, rtol=0)
+
+
+def test_pace_is_even_or_learned_with_an_even_share() -> None:
+    even, learned = build_forward("masking", 5), build_forward("masking-paced", 5)
+    assert isinstance(even, MaskingForward)
+    assert isinstance(learned, MaskingForward)
+    torch.testing.assert_close(even.pace(), torch.arange(1, 6) / 5)
+    torch.testing.assert_close(learned.pace()[-1], torch.tensor(1.0))
+    increments = learned.pace().diff(prepend=torch.zeros(1))
+    assert (increments >= 0.3 / 5).all()
+    assert increments[-1] > 2 * increments[0]
+
+
+@pytest.mark.parametrize("even", [0.0, 1.1, -1.0, float("nan")])
+def test_impossible_pace_is_refused(even: float) -> None:
+    with pytest.raises(ValueError, match="even share"):
+        MaskingForward(
+            BLOCKS, absorbing_prior(BLOCKS), 2, lambda inputs, outputs: torch.nn.Module(), even
+        )
 
 
 def test_masking_never_unmasks_as_time_goes_on() -> None:

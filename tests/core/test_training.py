@@ -18,15 +18,20 @@ from tiny import build_diffusion, random_examples
 from torch import Tensor
 
 from molfldd.checkpoint import read_checkpoint, write_checkpoint
-from molfldd.core.blocks import Batch
-from molfldd.core.diffusion import Diffusion
-from molfldd.core.estimators import ConcreteRelaxation, Estimate, LeaveOneOut, Pathwise
+from molfldd.core.estimators import (
+    ConcreteRelaxation,
+    ControlVariate,
+    Estimate,
+    LeaveOneOut,
+    Pathwise,
+    Term,
+)
 from molfldd.core.training import Draws, Phase, Profile, Trainer, TrainingOptions
 
 OPTIONS = TrainingOptions(batch_size=12, ema_decay=0.9, seed=3)
 PHASES = (
     Phase("warm", 4, ConcreteRelaxation(), lr_forward=1e-2, lr_reverse=2e-2, warmup=2),
-    Phase("learn", 5, LeaveOneOut(), lr_forward=5e-3, lr_reverse=1e-2),
+    Phase("learn", 5, ControlVariate(), lr_forward=5e-3, lr_reverse=1e-2),
     Phase("polish", 4, Pathwise(), lr_forward=0.0, lr_reverse=1e-2, schedule="cosine"),
 )
 TOTAL = 13
@@ -166,11 +171,13 @@ def test_iterations_report_what_happened() -> None:
     run = trainer()
     reports = advance(run)
     assert run.total_iterations == TOTAL
+    both = {"reverse", "forward"}
+    trained = {"warm": both, "learn": both | {"estimator"}, "polish": {"reverse"}}
     assert [r.phase.name for r in reports] == ["warm"] * 4 + ["learn"] * 5 + ["polish"] * 4
     for report in reports:
         assert report.kl["letters"].shape == report.t.shape == (12,)
-        assert math.isfinite(report.gradient_norm)
-        assert report.gradient_norm > 0
+        assert all(math.isfinite(v) and v > 0 for v in report.gradient_norm.values())
+        assert set(report.gradient_norm) == trained[report.phase.name]
 
 
 # Rates ----------------------------------------------------------------------------------------
@@ -199,7 +206,7 @@ def test_optimizer_gets_the_rates_of_its_phase() -> None:
             seen.append((iteration.number, groups))
     rates = dict(seen)
     assert rates[1] == pytest.approx([1e-2, 5e-3])  # warm-up: half of the peak
-    assert rates[6] == pytest.approx([1e-2, 5e-3])
+    assert rates[6] == pytest.approx([1e-2, 5e-3, ControlVariate().learning_rate])
     assert rates[12] == pytest.approx([1e-2 * 0.5])  # half-way down the cosine, phi frozen
 
 
@@ -276,12 +283,10 @@ def test_processes_have_different_noise() -> None:
 def test_every_iteration_has_noise_of_its_own() -> None:
     seen: list[float] = []
 
-    def recording(
-        diffusion: Diffusion, batch: Batch, t: Tensor, generator: torch.Generator, progress: float
-    ) -> Estimate:
+    def recording(term: Term, generator: torch.Generator, progress: float) -> Estimate:
         before = generator.get_state()
         seen.append(float(torch.rand((), generator=generator)))
-        return Pathwise()(diffusion, batch, t, generator.set_state(before), progress)
+        return Pathwise()(term, generator.set_state(before), progress)
 
     advance(trainer(phases=(Phase("learn", 20, recording), Phase("more", 20, recording))))
     assert len(set(seen)) == 40

@@ -92,6 +92,14 @@ def network_factory(seed: int = 0, scale: float = 1.0, width: int = 8) -> Networ
 
 Build = Callable[[Sequence[Block], int, NetworkFactory], ForwardProcess]
 
+
+def paced_masking(blocks: Sequence[Block], steps: int, network: NetworkFactory) -> MaskingForward:
+    process = MaskingForward(blocks, absorbing_prior(blocks), steps, network, even=0.3)
+    with torch.no_grad():
+        process.pace_logits.copy_(torch.linspace(-1.0, 1.0, steps))
+    return process
+
+
 FORWARD: dict[str, Build] = {
     "fixed-uniform": lambda b, T, net: FixedForward(b, uniform_prior(b), T),
     "fixed-marginal": lambda b, T, net: FixedForward(b, marginal_prior(FREQUENCIES), T),
@@ -101,8 +109,9 @@ FORWARD: dict[str, Build] = {
     "pinned-uniform": lambda b, T, net: PinnedForward(b, uniform_prior(b), T, net),
     "pinned-absorbing": lambda b, T, net: PinnedForward(b, absorbing_prior(b), T, net),
     "masking": lambda b, T, net: MaskingForward(b, absorbing_prior(b), T, net),
+    "masking-paced": paced_masking,
 }
-LEARNED = ("free-uniform", "pinned-uniform", "pinned-absorbing", "masking")
+LEARNED = ("free-uniform", "pinned-uniform", "pinned-absorbing", "masking", "masking-paced")
 
 
 def build_forward(
@@ -123,7 +132,7 @@ def build_diffusion(
     """Random processes; the reverse unmasks where the forward only masks."""
     network = network_factory(seed, scale, width)
     forward = FORWARD[kind](blocks, steps, network)
-    only_masks = kind in ("masking", "fixed-absorbing")
+    only_masks = kind in ("masking", "masking-paced", "fixed-absorbing")
     reverse = (UnmaskingReverse if only_masks else DirectReverse)(
         blocks, forward.prior, steps, network
     )

@@ -31,7 +31,7 @@ def learn(fabric: Fabric) -> dict[str, Any]:
     held = examples.batch(torch.arange(12))
     with torch.no_grad():
         before = float(exact_bound(trainer.diffusion, held).mean())
-    norms = [iteration.gradient_norm for iteration in trainer.run()]
+    norms = [iteration.gradient_norm["reverse"] for iteration in trainer.run()]
     with torch.no_grad():
         after = float(exact_bound(trainer.averaged, held).mean())
     weights = torch.cat([p.detach().flatten() for p in trainer.diffusion.parameters()])
@@ -54,7 +54,7 @@ def gradients(fabric: Fabric) -> dict[str, Any]:
         flat = [
             p.grad.flatten() for p in trainer.diffusion.reverse.parameters() if p.grad is not None
         ]
-        found.append((iteration.gradient_norm, torch.cat(flat).clone()))
+        found.append((iteration.gradient_norm["reverse"], torch.cat(flat).clone()))
     return {"gradients": found}
 
 

@@ -1,9 +1,10 @@
-r"""Learned masking (Section 4.3) with a pinned pace.
+r"""Learned masking (Section 4.3) with a pinned or learned pace.
 
 The network gives every element one score; at step t the element is masked with probability
 sigmoid(score + b_t), and b_t is solved for each example so that the mean over its elements is
-exactly t/T. The process thus learns *which* elements are masked together and in what order,
-never *how many*, and no step can collapse.
+exactly the pace m_t. With m_t = t/T the process learns *which* elements are masked together and
+in what order, never *how many*. The pace can be learned too, one number per step for all
+examples; since every step keeps a given share of 1/T, no step can collapse.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from molfldd.core.blocks import Batch, Block, Prior, Probs
 from molfldd.core.forward.base import ForwardProcess
 from molfldd.core.network import NetworkFactory, apply
+
+BLOCK_RATE = 10.0
+"""Scale of the blocks' scores: adaptive optimizers move every parameter by about their learning
+rate, and a single number has to move as far as what a whole layer of the network adds up to."""
 
 
 def solve_offset(scores: Tensor, mask: Tensor, mean: Tensor, iterations: int = 30) -> Tensor:
@@ -52,40 +57,71 @@ def solve_offset(scores: Tensor, mask: Tensor, mean: Tensor, iterations: int = 3
     return root - (mean_at(root) - mean) / slope
 
 
+def centred(scores: Tensor, mask: Tensor) -> Tensor:
+    """Scores (B, n, 1) minus their mean over the elements that exist, mask (B, n)."""
+    weight = mask[..., None] / mask.sum(-1).clamp(min=1)[:, None, None]
+    return scores - (scores * weight).sum(1, keepdim=True)
+
+
 class MaskingForward(ForwardProcess):
-    """u_t = (1 - m_t) onehot(x) + m_t mask, m_t = sigmoid(score(x) + b_t), mean m_t = t/T.
+    """u_t = (1 - p_t) onehot(x) + p_t mask, p_t = sigmoid(score(x) + b_t), mean of p_t = m_t.
+
+    The score of an element is that of its block, a number, plus what the network says of the
+    element, centred within the block. Without centring, the network spends itself on the
+    difference between blocks: all its features turn to one direction, and the order within a
+    block is never learned.
 
     Args:
         blocks: The blocks of the domain.
         prior: An absorbing prior (all mass on the last state, which the data never takes).
         steps: Number of steps T.
         network: Builds the network; it is asked for one channel per block.
+        even: The pace m_t - m_{t-1} is at least even / T; at 1 it is not learned, m_t = t/T.
 
     Raises:
-        ValueError: if the prior has no mask state.
+        ValueError: if the prior has no mask state, or ``even`` is not in (0, 1].
     """
 
     def __init__(
-        self, blocks: Sequence[Block], prior: Prior, steps: int, network: NetworkFactory
+        self,
+        blocks: Sequence[Block],
+        prior: Prior,
+        steps: int,
+        network: NetworkFactory,
+        even: float = 1.0,
     ) -> None:
         super().__init__(blocks, prior, steps)
+        if not 0 < even <= 1:
+            raise ValueError(f"the even share of the pace must lie in (0, 1], got {even}")
         for block in blocks:
             if prior.states(block.name) != block.categories + 1:
                 raise ValueError("learned masking needs an absorbing prior")
         states = {block.name: prior.states(block.name) for block in blocks}
         self.network = network(states, dict.fromkeys(states, 1))
+        self.even = even
+        self.pace_logits = nn.Parameter(torch.zeros(steps))
+        self.block_scores = nn.ParameterDict({name: torch.zeros(()) for name in states})
+
+    def pace(self) -> Tensor:
+        """The mean mask probability m_t of every step t = 1..T, (T,); the last is 1."""
+        learned = torch.softmax(self.pace_logits, 0)
+        return (self.even / self.steps + (1 - self.even) * learned).cumsum(0)
 
     def encode(self, batch: Batch) -> Probs:
         """One score per element, (B, n, 1) per block; higher means masked earlier."""
         time = torch.zeros_like(batch.sizes, dtype=torch.float)
-        return apply(self.network, self.prior.onehot(batch.codes), batch.mask, time)
+        raw = apply(self.network, self.prior.onehot(batch.codes), batch.mask, time)
+        return {
+            name: BLOCK_RATE * self.block_scores[name] + centred(score, batch.mask[name])
+            for name, score in raw.items()
+        }
 
     def interior(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
         """Two-point marginals on the data value and the mask; see the class."""
         names = [block.name for block in self.blocks]
         scores = torch.cat([encoding[name].squeeze(-1) for name in names], -1)
         mask = torch.cat([batch.mask[name] for name in names], -1)
-        offset = solve_offset(scores, mask, t / self.steps)
+        offset = solve_offset(scores, mask, self.pace()[t - 1])
         x = self.prior.onehot(batch.codes)
         result = {}
         for name in names:

@@ -1,0 +1,120 @@
+"""What all gradient estimators share: the term of the bound they estimate, and their result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from molfldd.core.blocks import Batch, Codes, Probs, total
+from molfldd.core.bound import step_kl
+from molfldd.core.diffusion import Diffusion
+from molfldd.core.forward.base import Transition
+
+
+@dataclass(frozen=True)
+class Term:
+    """The bound's term of one random step per example: T KL(q(z_s|z_t,x) || p(z_s|z_t)), Eq. (12).
+
+    Attributes:
+        diffusion: Both processes.
+        batch: The examples x, B of them.
+        t: Their steps, (B,) int64 in 1..T.
+    """
+
+    diffusion: Diffusion
+    batch: Batch
+    t: Tensor
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    @cached_property
+    def transition(self) -> Transition:
+        """Marginals u_s, u_t and the plan between them; differentiable in phi."""
+        forward = self.diffusion.forward_process
+        return forward.transition(self.batch, forward.encode(self.batch), self.t)
+
+    def repeat(self, times: int) -> Term:
+        """The term ``times`` times over, from one pass over x."""
+        many = Term(self.diffusion, self.batch.repeat(times), self.t.repeat(times))
+        many.__dict__["transition"] = self.transition.repeat(times)
+        return many
+
+    def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Hard samples of z_t, (B, n) int64 per block."""
+        return self.diffusion.draw(self.transition.u_t, generator)
+
+    def kl(self, z: Codes) -> dict[str, Tensor]:
+        """The KL at hard states z (B, n), nats per example, (B,) per block."""
+        return self.relaxed_kl(self.diffusion.prior.onehot(z))
+
+    def relaxed_kl(self, z: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The KL at one-hot states or simplex points (B, n, S), by Eq. (14); (B,) per block."""
+        return step_kl(self.diffusion, self.batch, self.transition.posterior(z), z, self.t)
+
+    def log_marginal(self, z: Codes) -> Tensor:
+        """log q(z_t | x) of Eq. (9), summed over all elements, (B,) nats."""
+        return log_marginal(self.transition.u_t, z, self.batch)
+
+    def estimate(self, per_example: Tensor, kl: dict[str, Tensor]) -> Estimate:
+        """T times the mean of a surrogate (B,), with the KL it stands for."""
+        loss = self.diffusion.steps * per_example.mean()
+        return Estimate(loss, {name: k.detach() for name, k in kl.items()})
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one evaluation of an estimator gives.
+
+    Attributes:
+        loss: Scalar in nats per example; differentiate this.
+        kl: KL of each block at the step of each example, (B,) per block, without gradient.
+    """
+
+    loss: Tensor
+    kl: dict[str, Tensor]
+
+
+class Estimator(Protocol):
+    """A gradient estimator."""
+
+    def __call__(self, term: Term, generator: torch.Generator, progress: float) -> Estimate:
+        """The estimate; ``progress`` in [0, 1] is how far the phase of training has come."""
+
+
+def log_marginal(u_t: Probs, z: Codes, batch: Batch) -> Tensor:
+    """log q(z_t | x) of Eq. (9), summed over all elements, (B,) nats."""
+    chosen = {name: u.gather(-1, z[name].unsqueeze(-1)).squeeze(-1) for name, u in u_t.items()}
+    return total({name: c.clamp(min=1e-30).log() for name, c in chosen.items()}, batch.mask)
+
+
+def sum_blocks(kl: dict[str, Tensor]) -> Tensor:
+    """Sum over blocks, (B,) per block to (B,)."""
+    return torch.stack(list(kl.values())).sum(0)
+
+
+def mean_of_samples(kl: dict[str, Tensor], samples: int) -> dict[str, Tensor]:
+    """Mean over the K samples of each example, (K * B,) per block to (B,)."""
+    return {name: k.view(samples, -1).mean(0) for name, k in kl.items()}
+
+
+def against_others(values: Tensor, samples: int) -> Tensor:
+    """Each of K samples minus the mean of the others, (K * B,) to (K * B,); K = 1 changes nothing.
+
+    The mean of the others does not depend on the sample, so subtracting it keeps REINFORCE
+    unbiased.
+    """
+    if samples == 1:
+        return values
+    rows = values.view(samples, -1)
+    return (rows - (rows.sum(0) - rows) / (samples - 1)).flatten()
+
+
+def straight_through(soft: Tensor, drawn: Tensor) -> Tensor:
+    """One-hot states with the gradient of ``soft``; (..., S) and (...) int64 to (..., S)."""
+    hard = torch.nn.functional.one_hot(drawn, soft.shape[-1]).to(soft)
+    return hard + (soft - soft.detach())

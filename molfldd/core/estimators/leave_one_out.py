@@ -1,0 +1,44 @@
+"""REINFORCE with the other samples as baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from molfldd.core.estimators.base import (
+    Estimate,
+    Term,
+    against_others,
+    mean_of_samples,
+    sum_blocks,
+)
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """REINFORCE with K samples of z_t, each measured against the mean of the others.
+
+    One pass over x, K samples of z_t, one pass of the reverse network over all of them.
+
+    Attributes:
+        samples: K, at least 2.
+    """
+
+    kind: Literal["leave-one-out"] = "leave-one-out"
+    samples: int = 2
+
+    def __post_init__(self) -> None:
+        if self.samples < 2:
+            raise ValueError(f"leave-one-out needs at least 2 samples, got {self.samples}")
+
+    def __call__(self, term: Term, generator: torch.Generator, progress: float) -> Estimate:
+        """See the class."""
+        many = term.repeat(self.samples)
+        z = many.draw(generator)
+        kl = many.kl(z)
+        value = sum_blocks(kl)
+        advantage = against_others(value.detach(), self.samples)
+        surrogate = value + many.log_marginal(z) * advantage
+        return many.estimate(surrogate, mean_of_samples(kl, self.samples))
