@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +28,10 @@ from molfldd.checkpoint import read_checkpoint, write_checkpoint
 from molfldd.config import Config
 from molfldd.core.blocks import SizeDistribution
 from molfldd.core.bound import BoundReport, evaluate_bound
+from molfldd.core.estimators import ConcreteRelaxation
 from molfldd.core.sampling import Sampler
 from molfldd.core.training import Iteration, Profile, Trainer
+from molfldd.diagnosis import complaints
 from molfldd.domain import Data, domain_class
 from molfldd.errors import MolflddError, UsageError
 from molfldd.model import build_diffusion, model_header
@@ -96,6 +98,9 @@ def fast_precision() -> str:
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 
 
+SETTLED = 5
+"""Time constants of the moving average after which it stands for the current network."""
+
 Show = Callable[[Iteration, float], None]
 """Shows progress: the iteration and the bound of late."""
 
@@ -117,6 +122,11 @@ def stop_signals() -> Iterator[Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """For the log."""
+    return {name: round(value, 4) for name, value in values.items()}
 
 
 class Run:
@@ -147,6 +157,7 @@ class Run:
         self.seconds = 0.0
         self.metrics: dict[str, Any] = {}
         self.sample_quality: dict[str, float] = {}
+        self.soft_bound: float | None = None
 
     @property
     def leads(self) -> bool:
@@ -255,6 +266,9 @@ class Run:
             name: [round(v, 4) for v in profile.kl[:, i].tolist()]
             for i, name in enumerate(self.block_names)
         }
+        soft = isinstance(iteration.phase.estimator, ConcreteRelaxation)
+        settled = iteration.number * (1 - self.config.training.ema_decay) > SETTLED
+        self.soft_bound = bound if soft and settled else None
         self.log(
             {
                 "event": "train",
@@ -262,7 +276,8 @@ class Run:
                 "phase": iteration.phase.name,
                 "seconds": round(self.seconds, 1),
                 "bound": round(bound, 4),
-                "gradient_norm": {k: round(v, 4) for k, v in iteration.gradient_norm.items()},
+                "gradient_norm": rounded(iteration.gradient_norm),
+                "gradient_variance": rounded(self.trainer.gradient_variance()),
                 "kl": kl,
             }
         )
@@ -279,7 +294,7 @@ class Run:
         if not self.leads:
             return
         report = self.bound()
-        quality = {name: round(value, 4) for name, value in self.quality().items()}
+        quality = rounded(self.quality())
         self.metrics = {"evaluated_at": number, "bound": round(report.total, 4), **quality}
         self.sample_quality = quality
         self.log(
@@ -291,6 +306,8 @@ class Run:
                 **report.to_json(),
             }
         )
+        for message in complaints(report, self.soft_bound):
+            self.log({"event": "warning", "iteration": number, "message": message})
 
     def bound(self) -> BoundReport:
         """The bound of the averaged model on held-out examples."""

@@ -11,7 +11,7 @@ from one random t needs the factor T.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -71,6 +71,9 @@ class BoundReport:
         size: -log p(n), nats per example.
         kept: P(z_t = x) averaged over elements, of each step and block, (T, number of blocks).
         entropy: Entropy of u_t averaged over elements, nats, (T, number of blocks).
+        information: Sum over elements of I(x; z_t^i), nats per example, (T, number of blocks):
+            an upper bound on I(x; z_t), since z_t is factorized given x. Estimated from these
+            examples; falls from about the entropy of the data, taken element by element, to 0.
     """
 
     blocks: tuple[str, ...]
@@ -79,6 +82,7 @@ class BoundReport:
     size: float
     kept: Tensor
     entropy: Tensor
+    information: Tensor
 
     @property
     def total(self) -> float:
@@ -98,7 +102,12 @@ class BoundReport:
                 name: [round(v, 4) for v in table[:, i].tolist()]
                 for i, name in enumerate(self.blocks)
             }
-            for quantity, table in (("kl", self.kl), ("kept", self.kept), ("entropy", self.entropy))
+            for quantity, table in (
+                ("kl", self.kl),
+                ("kept", self.kept),
+                ("entropy", self.entropy),
+                ("information", self.information),
+            )
         }
         return {
             "bound": round(self.total, 4),
@@ -107,6 +116,45 @@ class BoundReport:
             "steps_in_use": self.steps_in_use,
             **per_block,
         }
+
+
+class _Tally:
+    """Sums over examples of what one step and block of a report is made of."""
+
+    def __init__(self) -> None:
+        self.kl = self.prior = self.kept = self.entropy = self.elements = 0.0
+        self.positions = torch.zeros(0)
+        self.u_t = torch.zeros(0, 0)
+        self.entropies = torch.zeros(0)
+
+    def add(self, kl: Tensor, u_t: Tensor, codes: Tensor, mask: Tensor, prior: Tensor) -> None:
+        """Count a batch: KL (B,), marginals (B, n, S), data and mask (B, n), prior (S,)."""
+        same = u_t.gather(-1, codes.unsqueeze(-1)).squeeze(-1)
+        spread = torch.where(mask, entropy(u_t), 0.0)
+        self.kl += float(kl.sum())
+        self.prior += float(categorical_kl(u_t, prior.to(u_t).clamp(min=1e-38).log())[mask].sum())
+        self.kept += float(same[mask].sum())
+        self.entropy += float(spread.sum())
+        self.elements += float(mask.sum())
+        self.positions = _grow(self.positions, mask.sum(0).cpu())
+        self.entropies = _grow(self.entropies, spread.sum(0).cpu())
+        self.u_t = _grow(self.u_t, torch.where(mask[..., None], u_t, 0.0).sum(0).cpu())
+
+    def information(self) -> float:
+        """Sum over positions of entropy of the mean minus mean of the entropy, times examples."""
+        mean = self.u_t / self.positions.clamp(min=1)[:, None]
+        return float((entropy(mean) * self.positions - self.entropies).sum().clamp(min=0))
+
+
+def _grow(total: Tensor, more: Tensor) -> Tensor:
+    """Sum of two tensors whose first lengths may differ; what is missing counts as zero."""
+    if len(total) < len(more):
+        total, more = more.clone(), total
+    else:
+        total = total.clone()
+    if len(more):
+        total[: len(more)] += more
+    return total
 
 
 @torch.no_grad()
@@ -128,32 +176,33 @@ def evaluate_bound(
         ValueError: if there are no examples.
     """
     names = tuple(block.name for block in diffusion.blocks)
-    steps = diffusion.steps
-    kl, kept, spread, elements = (torch.zeros(steps, len(names)) for _ in range(4))
-    prior_term, size_term, count = 0.0, 0.0, 0
+    tallies = [[_Tally() for _ in names] for _ in range(diffusion.steps)]
+    prior = diffusion.prior.probs
+    size_term, count = 0.0, 0
     for batch in batches:
         count += len(batch)
         size_term -= float(sizes.log_prob(batch.sizes.cpu()).sum())
         encoding = diffusion.forward_process.encode(batch)
-        for step in range(1, steps + 1):
+        for step, row in enumerate(tallies, start=1):
             t = torch.full_like(batch.sizes, step)
             transition = diffusion.forward_process.transition(batch, encoding, t)
-            z = diffusion.draw(transition.u_t, generator)
-            onehot = diffusion.prior.onehot(z)
-            values = step_kl(diffusion, batch, transition.posterior(onehot), onehot, t)
-            for i, name in enumerate(names):
-                mask, u_t = batch.mask[name], transition.u_t[name]
-                kl[step - 1, i] += values[name].sum().cpu()
-                same = u_t.gather(-1, batch.codes[name].unsqueeze(-1)).squeeze(-1)
-                kept[step - 1, i] += same[mask].sum().cpu()
-                spread[step - 1, i] += entropy(u_t)[mask].sum().cpu()
-                elements[step - 1, i] += mask.sum().cpu()
-                if step == steps:
-                    log_prior = diffusion.prior.probs[name].to(u_t).clamp(min=1e-38).log()
-                    prior_term += float(categorical_kl(u_t, log_prior)[mask].sum())
+            z = diffusion.prior.onehot(diffusion.draw(transition.u_t, generator))
+            kl = step_kl(diffusion, batch, transition.posterior(z), z, t)
+            for name, tally in zip(names, row, strict=True):
+                u_t, codes, mask = transition.u_t[name], batch.codes[name], batch.mask[name]
+                tally.add(kl[name], u_t, codes, mask, prior[name])
     if count == 0:
         raise ValueError("the bound needs at least one example")
-    elements.clamp_(min=1)
+
+    def table(value: Callable[[_Tally], float]) -> Tensor:
+        return torch.tensor([[value(tally) for tally in row] for row in tallies])
+
     return BoundReport(
-        names, kl / count, prior_term / count, size_term / count, kept / elements, spread / elements
+        blocks=names,
+        kl=table(lambda tally: tally.kl / count),
+        prior=sum(tally.prior for tally in tallies[-1]) / count,
+        size=size_term / count,
+        kept=table(lambda tally: tally.kept / max(tally.elements, 1.0)),
+        entropy=table(lambda tally: tally.entropy / max(tally.elements, 1.0)),
+        information=table(lambda tally: tally.information() / count),
     )

@@ -354,6 +354,17 @@ class Trainer:
             for group in optimizer.param_groups
         }
 
+    def gradient_variance(self) -> dict[str, float]:
+        """Variance of the (clipped) gradient, summed over the parameters of each group.
+
+        Read off Adam's moments m and v, so it costs nothing: E[v - m^2] is the variance times
+        2 beta / (1 + beta), with beta the decay of m.
+        """
+        optimizer = self._optimizer
+        if optimizer is None:
+            return {}
+        return {group["name"]: _variance(optimizer, group) for group in optimizer.param_groups}
+
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue: networks, average, optimizer, iteration."""
         estimator = self._estimator
@@ -372,6 +383,17 @@ class Trainer:
         self.ema.load_state_dict(state["ema"])
         self._resumed_optimizer = state["optimizer"]
         self._resumed_estimator = state["estimator"]
+
+
+def _variance(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> float:
+    fast, slow = group["betas"]
+    variance = 0.0
+    for state in (optimizer.state[p] for p in group["params"] if p in optimizer.state):
+        steps = float(state["step"])
+        mean = state["exp_avg"] / (1 - fast**steps)
+        square = state["exp_avg_sq"] / (1 - slow**steps)
+        variance += float((square - mean**2).sum())
+    return max(0.0, variance * float((1 + fast) / (2 * fast)))
 
 
 def parameter_groups(

@@ -180,6 +180,21 @@ def test_iterations_report_what_happened() -> None:
         assert set(report.gradient_norm) == trained[report.phase.name]
 
 
+def test_gradient_variance_is_that_of_the_gradients() -> None:
+    """A run that hardly moves draws its gradients from one distribution."""
+    phase = Phase("still", 400, LeaveOneOut(), lr_forward=1e-12, lr_reverse=1e-12)
+    run = trainer(phases=(phase,), options=TrainingOptions(batch_size=12, clip=1e9))
+    found, rows = [], []
+    for _ in run.run():
+        parameters = run.diffusion.forward_process.parameters()
+        rows.append(torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]))
+        if len(rows) > 200:
+            found.append(run.gradient_variance()["forward"])
+    exact = float(torch.stack(rows).var(0).sum())
+    assert sum(found) / len(found) == pytest.approx(exact, rel=0.2)
+    assert trainer().gradient_variance() == {}
+
+
 # Rates ----------------------------------------------------------------------------------------
 
 

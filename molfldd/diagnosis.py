@@ -1,0 +1,146 @@
+"""What the log of a run says about its health: complaints while it trains, one picture after.
+
+A learned forward process can fail in ways that the bound hides: steps that carry nothing, and a
+relaxed "bound" that soft samples make too low because they tell the generator what x is. Only the
+KL by step and block, P(z_t = x), the entropy of the marginals, the information left in z_t and
+the noise of the gradient show it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molfldd.errors import MolflddError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from molfldd.core.bound import BoundReport
+
+LEAK = 0.9
+"""A soft bound below this share of the hard one is called a leak."""
+
+
+def complaints(report: BoundReport, soft_bound: float | None) -> list[str]:
+    """What is wrong with a run, one sentence each.
+
+    Args:
+        report: The bound on hard samples.
+        soft_bound: What training on relaxed samples reports, nats per example, if it does so.
+    """
+    found = []
+    steps, used = len(report.kl), report.steps_in_use
+    if used < steps:
+        per_step = report.kl.sum(-1)
+        idle = [t for t in range(1, steps + 1) if per_step[t - 1] <= 0.05 * per_step.mean()]
+        found.append(
+            f"steps collapse: only {used} of {steps} steps carry information, steps "
+            f"{', '.join(map(str, idle))} do not; pin the marginals or the pace more tightly"
+        )
+    if soft_bound is not None and soft_bound < LEAK * report.total:
+        found.append(
+            f"the relaxation leaks: {soft_bound:.2f} nats on soft samples, {report.total:.2f} on "
+            "hard ones; lower the temperature or use an estimator on hard samples"
+        )
+    return found
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The entries of a run's log.
+
+    Raises:
+        MolflddError: if the file cannot be read or is no log with at least one evaluation.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        entries: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        evaluated = any(entry["event"] == "evaluate" for entry in entries)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise MolflddError(f"cannot read the log {path}: {reason}") from error
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise MolflddError(f"{path} is not the log of a run") from error
+    if not evaluated:
+        raise MolflddError(f"{path} holds no evaluation yet; let the run go on and try again")
+    return entries
+
+
+def draw(entries: Sequence[Mapping[str, Any]], path: Path, suffix: str) -> None:
+    """One picture of a run, from the entries of its log, in the format of ``suffix``."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    training = [e for e in entries if e["event"] == "train"]
+    evaluations = [e for e in entries if e["event"] == "evaluate"]
+    last = evaluations[-1]
+    figure, axes = plt.subplots(2, 4, figsize=(18, 8), layout="constrained")
+    _draw_bound(axes[0, 0], training, evaluations)
+    _draw_quality(axes[0, 1], evaluations)
+    _draw_gradient(axes[0, 2], training, "gradient_norm", "gradient norm")
+    _draw_gradient(axes[0, 3], training, "gradient_variance", "gradient variance")
+    _draw_steps(axes[1, 0], last["kl"], "KL by step", "nats per example", stacked=True)
+    _draw_steps(axes[1, 1], last["kept"], "P(z_t = x)", "mean over elements")
+    _draw_steps(axes[1, 2], last["entropy"], "entropy of u_t", "nats per element")
+    _draw_steps(axes[1, 3], last["information"], "information on x in z_t", "nats per example")
+    worries = sorted({e["message"] for e in entries if e["event"] == "warning"})
+    figure.suptitle("\n".join([f"iteration {last['iteration']:,}", *worries]), fontsize=10)
+    figure.savefig(path, format=suffix.removeprefix("."), dpi=110)
+    plt.close(figure)
+
+
+def _draw_bound(
+    axes: Axes, training: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]
+) -> None:
+    """Bound while training, and on held-out hard samples; phases apart."""
+    for name in dict.fromkeys(e["phase"] for e in training):
+        part = [e for e in training if e["phase"] == name]
+        axes.plot([e["iteration"] for e in part], [e["bound"] for e in part], lw=1, label=name)
+    numbers = [e["iteration"] for e in evaluations]
+    axes.plot(numbers, [e["bound"] for e in evaluations], "k.-", label="held-out, averaged")
+    axes.set(title="bound", xlabel="iteration", ylabel="nats per example", yscale="log")
+    axes.legend(fontsize=8)
+
+
+def _draw_quality(axes: Axes, evaluations: Sequence[Mapping[str, Any]]) -> None:
+    """Every plain number of the evaluations that belongs to the domain."""
+    own = {"iteration", "seconds", "bound", "size", "prior", "steps_in_use"}
+    names = [k for k, v in evaluations[-1].items() if isinstance(v, float | int) and k not in own]
+    for name in names:
+        values = [(e["iteration"], e[name]) for e in evaluations if name in e]
+        axes.plot(*zip(*values, strict=True), ".-", label=name)
+    axes.set(title="samples", xlabel="iteration")
+    if names:
+        axes.legend(fontsize=8)
+
+
+def _draw_gradient(axes: Axes, training: Sequence[Mapping[str, Any]], key: str, title: str) -> None:
+    for name in dict.fromkeys(name for e in training for name in e[key]):
+        values = [(e["iteration"], e[key][name]) for e in training if name in e[key]]
+        axes.plot(*zip(*values, strict=True), lw=1, label=name)
+    axes.set(title=title, xlabel="iteration", yscale="log")
+    axes.legend(fontsize=8)
+
+
+def _draw_steps(
+    axes: Axes,
+    table: Mapping[str, Sequence[float]],
+    title: str,
+    unit: str,
+    stacked: bool = False,
+) -> None:
+    """A quantity by step, one colour per block."""
+    bottom = [0.0] * len(next(iter(table.values())))
+    for name, values in table.items():
+        steps = range(1, len(values) + 1)
+        if stacked:
+            axes.bar(steps, values, bottom=bottom, label=name)
+            bottom = [a + b for a, b in zip(bottom, values, strict=True)]
+        else:
+            axes.plot(steps, values, "o-", label=name)
+    axes.set(title=title, xlabel="step t", ylabel=unit)
+    axes.legend(fontsize=8)
