@@ -55,7 +55,9 @@ class ProcessConfig:
         steps: T.
         prior: p(z_T): "uniform", "marginal" (as frequent as in the data) or "absorbing" (masked).
         forward: "fixed" (conventional diffusion), "free", "pinned" or "masking" (learned).
-        reverse: "direct" (softmax) or "unmasking" (for the absorbing prior).
+        reverse: "direct" (softmax), "jump" (stay or jump) or "unmasking" (for masking only).
+        coupling: Between the marginals of a learned process: "maximum" (Eq. (11)), or
+            "independent" as a control.
         pin_power: How loose the pinned marginals are.
         even_pace: For learned masking: the share of its pace that is even; 1 learns no pace.
     """
@@ -63,7 +65,8 @@ class ProcessConfig:
     steps: int = 10
     prior: Literal["uniform", "marginal", "absorbing"] = "absorbing"
     forward: Literal["fixed", "free", "pinned", "masking"] = "masking"
-    reverse: Literal["direct", "unmasking"] = "unmasking"
+    reverse: Literal["direct", "jump", "unmasking"] = "unmasking"
+    coupling: Literal["maximum", "independent"] = "maximum"
     pin_power: float = 2.0
     even_pace: float = 1.0
 
@@ -77,7 +80,14 @@ class ProcessConfig:
         if self.reverse == "unmasking" and self.forward in ("free", "pinned"):
             raise ValueError(
                 f"forward '{self.forward}' changes values besides masking them; it needs "
-                "reverse 'direct'"
+                "reverse 'direct' or 'jump'"
+            )
+        if self.coupling == "independent" and self.forward == "fixed":
+            raise ValueError("forward 'fixed' has the coupling of its own Markov chain")
+        if self.coupling == "independent" and self.reverse == "unmasking":
+            raise ValueError(
+                "coupling 'independent' masks again what was revealed; it needs reverse 'direct' "
+                "or 'jump'"
             )
         if not 1 <= self.pin_power < math.inf:
             raise ValueError(f"pin_power must be at least 1 and finite, got {self.pin_power}")

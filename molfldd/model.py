@@ -20,6 +20,7 @@ from molfldd.core.blocks import (
     marginal_prior,
     uniform_prior,
 )
+from molfldd.core.coupling import independent_coupling
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import (
     FixedForward,
@@ -29,7 +30,7 @@ from molfldd.core.forward import (
     PinnedForward,
 )
 from molfldd.core.network import NetworkFactory
-from molfldd.core.reverse import DirectReverse, ReverseProcess, UnmaskingReverse
+from molfldd.core.reverse import DirectReverse, JumpReverse, ReverseProcess, UnmaskingReverse
 from molfldd.core.sampling import Sampler
 from molfldd.domain import Data, Domain, domain_class
 from molfldd.errors import MolflddError, UsageError
@@ -57,8 +58,9 @@ _FORWARD: dict[
     ),
 }
 
-_REVERSE: dict[str, type[DirectReverse] | type[UnmaskingReverse]] = {
+_REVERSE: dict[str, type[DirectReverse] | type[JumpReverse] | type[UnmaskingReverse]] = {
     "direct": DirectReverse,
+    "jump": JumpReverse,
     "unmasking": UnmaskingReverse,
 }
 

@@ -135,6 +135,8 @@ def test_missing_sections_are_named(toy: dict[str, Any], key: str) -> None:
         ("process.forward=masking", "absorbing"),
         ("process.reverse=unmasking", "absorbing"),
         ("process.pin_power=0.5", "pin_power"),
+        ("process.even_pace=0", "even_pace"),
+        ("process.even_pace=.nan", "even_pace"),
         ("process.pin_power=.nan", "pin_power"),
         ("network.width=0", "width"),
         ("training.batch_size=0", "batch_size"),
@@ -259,3 +261,10 @@ def test_files_that_are_no_recipe_are_refused(tmp_path: Path, content: bytes) ->
         read_recipe(str(path))
     with pytest.raises(UsageError):
         read_recipe(str(tmp_path / "missing.yaml"))
+
+
+@pytest.mark.parametrize("forward", ["masking", "fixed"])
+def test_independent_coupling_is_for_learned_values(forward: str) -> None:
+    changes = ["process.coupling=independent", f"process.forward={forward}"]
+    message = refused(override(read_recipe("qm9"), changes))
+    assert "revealed" in message or "Markov chain" in message

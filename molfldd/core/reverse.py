@@ -20,6 +20,12 @@ NEVER = -1e9
 """Log-probability of the impossible; finite, so that gradients stay finite."""
 
 
+def log_or_never(p: Tensor) -> Tensor:
+    """log p, and ``NEVER`` (with zero gradient) where p is not positive; any shape."""
+    positive = p > 0
+    return torch.where(positive, torch.where(positive, p, 1.0).log(), NEVER)
+
+
 class ReverseProcess(nn.Module, ABC):
     """p_theta(z_s | z_t) = prod_i Cat(z_s^i; v_theta^i(z_t, t)).
 
@@ -88,6 +94,35 @@ class DirectReverse(ReverseProcess):
         return torch.log_softmax(logits, -1)
 
 
+class JumpReverse(ReverseProcess):
+    """v = keep z + (1 - keep) softmax(f_theta), keep = sigmoid(g_theta + w_t).
+
+    The form of the forward posterior (see ``molfldd.core.coupling``): an element stays, or jumps
+    to a target that does not depend on where it was. The mask never stays at t = 1.
+    """
+
+    def __init__(
+        self, blocks: Sequence[Block], prior: Prior, steps: int, network: NetworkFactory
+    ) -> None:
+        channels = {b.name: prior.states(b.name) + 1 for b in blocks}
+        super().__init__(blocks, prior, steps, network, channels)
+        self.keep = nn.ParameterDict({b.name: torch.zeros(steps) for b in blocks})
+
+    def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """See the class."""
+        values, gate = features[..., :-1], features[..., -1:]
+        gate = gate + self.keep[block.name][t - 1][:, None, None]
+        beyond_data = torch.arange(values.shape[-1], device=z.device) >= block.categories
+        never = (t == 1)[:, None, None] & beyond_data
+        stays = z.masked_fill(never, 0.0)
+        mass = stays.sum(-1, keepdim=True)
+        jump = torch.logaddexp(
+            log_or_never(1 - mass), log_or_never(mass) + nn.functional.logsigmoid(-gate)
+        )
+        target = torch.log_softmax(values.masked_fill(never, NEVER), -1)
+        return torch.logaddexp(log_or_never(stays) + nn.functional.logsigmoid(gate), jump + target)
+
+
 class UnmaskingReverse(ReverseProcess):
     """For an absorbing prior: masked elements are unmasked or not, all others stay.
 
@@ -115,6 +150,6 @@ class UnmaskingReverse(ReverseProcess):
             ],
             -1,
         )
-        log_z = torch.where(z > 0, torch.where(z > 0, z, 1.0).log(), NEVER)
+        log_z = log_or_never(z)
         stay = torch.cat([log_z[..., :-1], torch.full_like(gate, NEVER)], -1)
         return torch.logaddexp(log_z[..., -1:] + from_mask, stay)

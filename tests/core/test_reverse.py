@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 from molfldd.core.blocks import Batch, Prior, absorbing_prior, draw, uniform_prior
 from molfldd.core.network import NetworkFactory
-from molfldd.core.reverse import DirectReverse, ReverseProcess, UnmaskingReverse
+from molfldd.core.reverse import DirectReverse, JumpReverse, ReverseProcess, UnmaskingReverse
 
-KINDS = ["direct-uniform", "direct-absorbing", "unmasking"]
+KINDS = ["direct-uniform", "jump-uniform", "direct-absorbing", "jump-absorbing", "unmasking"]
 every_kind = pytest.mark.parametrize("kind", KINDS)
-with_mask = pytest.mark.parametrize("kind", KINDS[1:])
+with_mask = pytest.mark.parametrize("kind", KINDS[2:])
 
 
 def build(
     kind: str, steps: int, network: NetworkFactory | None = None
 ) -> tuple[ReverseProcess, Prior]:
-    prior = (uniform_prior if kind == "direct-uniform" else absorbing_prior)(BLOCKS)
-    reverse_class = UnmaskingReverse if kind == "unmasking" else DirectReverse
-    return reverse_class(BLOCKS, prior, steps, network or network_factory(3)), prior
+    prior = (uniform_prior if kind.endswith("uniform") else absorbing_prior)(BLOCKS)
+    classes = {"direct": DirectReverse, "jump": JumpReverse, "unmasking": UnmaskingReverse}
+    return classes[kind.split("-")[0]](BLOCKS, prior, steps, network or network_factory(3)), prior
 
 
 def random_states(prior: Prior, batch: Batch, seed: int = 0) -> dict[str, Tensor]:
@@ -113,6 +113,34 @@ def test_direct_skip_pulls_towards_the_present_state() -> None:
         v = reverse.log_probs(prior.onehot(z), batch.mask, torch.full((2,), t))["letters"].exp()
         same = v.gather(-1, z["letters"][..., None])
         torch.testing.assert_close(same, torch.full_like(same, expected))
+
+
+@pytest.mark.parametrize("prior_kind", ["uniform", "absorbing"])
+def test_jump_stays_or_goes_where_all_go(prior_kind: str) -> None:
+    """From any two states of the same example, the jumps are proportional."""
+    reverse, prior = build(f"jump-{prior_kind}", 3)
+    batch = single(random_batch(1, sizes=(1,)), 0)
+    batch = batch.repeat(2)
+    z = {"letters": torch.tensor([[0], [1]]), "links": torch.zeros(2, 0, dtype=torch.long)}
+    reverse.network = ConstantNetwork({"letters": [0.3, -0.2, 0.5, 0.1, -0.4]}, prior)
+    v = reverse.log_probs(prior.onehot(z), batch.mask, torch.tensor([2, 2]))["letters"].exp()
+    keep = torch.sigmoid(torch.tensor(-0.4 if prior_kind == "absorbing" else 0.1))
+    torch.testing.assert_close(v[0, 0, 2:], v[1, 0, 2:])
+    torch.testing.assert_close(v[0, 0, 0] - v[1, 0, 0], keep)
+
+
+class ConstantNetwork(nn.Module):
+    """The same features whatever the state; as many of them as the prior has states, and one."""
+
+    def __init__(self, features: dict[str, list[float]], prior: Prior) -> None:
+        super().__init__()
+        self.features = {k: torch.tensor(v)[: prior.states(k) + 1] for k, v in features.items()}
+
+    def forward(self, values: dict[str, Tensor], mask: object, time: Tensor) -> dict[str, Tensor]:
+        return {
+            name: self.features.get(name, torch.zeros(v.shape[-1] + 1)).expand(*v.shape[:2], -1)
+            for name, v in values.items()
+        }
 
 
 def test_relaxed_unmasking_mixes_the_outcomes() -> None:

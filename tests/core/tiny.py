@@ -22,6 +22,7 @@ from molfldd.core.blocks import (
     masks,
     uniform_prior,
 )
+from molfldd.core.coupling import independent_coupling
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import (
     FixedForward,
@@ -100,6 +101,14 @@ def paced_masking(blocks: Sequence[Block], steps: int, network: NetworkFactory) 
     return process
 
 
+def independent_pinned(
+    blocks: Sequence[Block], steps: int, network: NetworkFactory
+) -> PinnedForward:
+    process = PinnedForward(blocks, uniform_prior(blocks), steps, network)
+    process.coupling = independent_coupling
+    return process
+
+
 FORWARD: dict[str, Build] = {
     "fixed-uniform": lambda b, T, net: FixedForward(b, uniform_prior(b), T),
     "fixed-marginal": lambda b, T, net: FixedForward(b, marginal_prior(FREQUENCIES), T),
@@ -110,8 +119,16 @@ FORWARD: dict[str, Build] = {
     "pinned-absorbing": lambda b, T, net: PinnedForward(b, absorbing_prior(b), T, net),
     "masking": lambda b, T, net: MaskingForward(b, absorbing_prior(b), T, net),
     "masking-paced": paced_masking,
+    "pinned-independent": independent_pinned,
 }
-LEARNED = ("free-uniform", "pinned-uniform", "pinned-absorbing", "masking", "masking-paced")
+LEARNED = (
+    "free-uniform",
+    "pinned-uniform",
+    "pinned-absorbing",
+    "masking",
+    "masking-paced",
+    "pinned-independent",
+)
 
 
 def build_forward(

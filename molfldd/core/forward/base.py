@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +50,10 @@ class ForwardProcess(nn.Module, ABC):
         blocks: The blocks of the domain.
         prior: p(z_T); it defines the states.
         steps: Number of steps T.
+
+    Attributes:
+        coupling: Makes the plan between two marginals; the maximum coupling of Eq. (11) unless
+            it is replaced.
     """
 
     def __init__(self, blocks: Sequence[Block], prior: Prior, steps: int) -> None:
@@ -58,6 +62,7 @@ class ForwardProcess(nn.Module, ABC):
             raise ValueError(f"a process needs at least 1 step, got {steps}")
         self.blocks = tuple(blocks)
         self.steps = steps
+        self.coupling: Callable[[Tensor, Tensor], Coupling] = maximum_coupling
         for name, probs in prior.probs.items():
             self.register_buffer(f"prior_{name}", probs.clone())
 
@@ -91,8 +96,8 @@ class ForwardProcess(nn.Module, ABC):
         }
 
     def couple(self, u_s: Probs, u_t: Probs, t: Tensor) -> dict[str, Coupling]:
-        """The plan of each block from u_t to u_s; the maximum coupling of Eq. (11)."""
-        return {name: maximum_coupling(u_s[name], u) for name, u in u_t.items()}
+        """The plan of each block from u_t to u_s, by ``self.coupling``."""
+        return {name: self.coupling(u_s[name], u) for name, u in u_t.items()}
 
     def transition(self, batch: Batch, encoding: Probs, t: Tensor) -> Transition:
         """Marginals at s = t - 1 and t in 1..T, and the plan between them."""
