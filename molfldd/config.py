@@ -53,31 +53,35 @@ class ProcessConfig:
 
     Attributes:
         steps: T.
-        prior: p(z_T): "uniform", "marginal" (as frequent as in the data) or "absorbing" (masked).
-        forward: "fixed" (conventional diffusion), "free", "pinned" or "masking" (learned).
+        prior: p(z_T): "uniform", "marginal" (as frequent as in the data), "learned" (from there
+            on) or "absorbing" (masked).
+        forward: "fixed" (conventional diffusion), "free", "pinned", "masking" or "mixed" (masking
+            and changed values); all but the first are learned.
         reverse: "direct" (softmax), "jump" (stay or jump) or "unmasking" (for masking only).
         coupling: Between the marginals of a learned process: "maximum" (Eq. (11)), or
             "independent" as a control.
         pin_power: How loose the pinned marginals are.
         even_pace: For learned masking: the share of its pace that is even; 1 learns no pace.
+        change: For "mixed": the largest share of what is not masked that may change its value.
     """
 
     steps: int = 10
-    prior: Literal["uniform", "marginal", "absorbing"] = "absorbing"
-    forward: Literal["fixed", "free", "pinned", "masking"] = "masking"
+    prior: Literal["uniform", "marginal", "learned", "absorbing"] = "absorbing"
+    forward: Literal["fixed", "free", "pinned", "masking", "mixed"] = "masking"
     reverse: Literal["direct", "jump", "unmasking"] = "unmasking"
     coupling: Literal["maximum", "independent"] = "maximum"
     pin_power: float = 2.0
     even_pace: float = 1.0
+    change: float = 0.5
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
-        if self.forward == "masking" and self.prior != "absorbing":
-            raise ValueError("forward 'masking' needs prior 'absorbing'")
+        if self.forward in ("masking", "mixed") and self.prior != "absorbing":
+            raise ValueError(f"forward '{self.forward}' needs prior 'absorbing'")
         if self.reverse == "unmasking" and self.prior != "absorbing":
             raise ValueError("reverse 'unmasking' needs prior 'absorbing'")
-        if self.reverse == "unmasking" and self.forward in ("free", "pinned"):
+        if self.reverse == "unmasking" and self.forward in ("free", "pinned", "mixed"):
             raise ValueError(
                 f"forward '{self.forward}' changes values besides masking them; it needs "
                 "reverse 'direct' or 'jump'"
@@ -93,6 +97,8 @@ class ProcessConfig:
             raise ValueError(f"pin_power must be at least 1 and finite, got {self.pin_power}")
         if not 0 < self.even_pace <= 1:
             raise ValueError(f"even_pace must lie in (0, 1], got {self.even_pace}")
+        if not 0 <= self.change <= 1:
+            raise ValueError(f"change must lie in [0, 1], got {self.change}")
 
 
 @dataclass(frozen=True)

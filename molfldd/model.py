@@ -27,6 +27,7 @@ from molfldd.core.forward import (
     ForwardProcess,
     FreeForward,
     MaskingForward,
+    MixedForward,
     PinnedForward,
 )
 from molfldd.core.network import NetworkFactory
@@ -40,6 +41,7 @@ _PRETRAINED = Path(__file__).parent / "pretrained"
 _PRIORS: dict[str, Callable[[Data], Prior]] = {
     "uniform": lambda data: uniform_prior(data.domain.blocks),
     "marginal": lambda data: marginal_prior(data.train.frequencies()),
+    "learned": lambda data: Prior(data.train.frequencies(), learned=True),
     "absorbing": lambda data: absorbing_prior(data.domain.blocks),
 }
 
@@ -55,6 +57,9 @@ _FORWARD: dict[
     ),
     "masking": lambda config, blocks, prior, network: MaskingForward(
         blocks, prior, config.steps, network, config.even_pace
+    ),
+    "mixed": lambda config, blocks, prior, network: MixedForward(
+        blocks, prior, config.steps, network, config.even_pace, config.change
     ),
 }
 
@@ -74,7 +79,10 @@ def build_forward(
     config: ProcessConfig, blocks: Sequence[Block], prior: Prior, network: NetworkFactory
 ) -> ForwardProcess:
     """q_phi of a recipe."""
-    return _FORWARD[config.forward](config, blocks, prior, network)
+    process = _FORWARD[config.forward](config, blocks, prior, network)
+    if config.coupling == "independent":
+        process.coupling = independent_coupling
+    return process
 
 
 def build_reverse(
@@ -125,8 +133,7 @@ class Model:
 
     def stream(self, count: int, *, seed: int = 0, batch_size: int = 500) -> Iterator[list[Any]]:
         """``count`` decoded examples in batches, in constant memory."""
-        if count < 1 or batch_size < 1:
-            raise UsageError("the numbers of samples and of samples per batch must be at least 1")
+        _check_counts(count, batch_size)
         for drawn in self.sampler.stream(seed, count, batch_size):
             yield self.domain.samples(drawn)
 
@@ -148,10 +155,29 @@ class Model:
         batches = self.stream(count, seed=seed, batch_size=batch_size)
         return [example for batch in batches for example in batch]
 
+    def trajectories(
+        self, count: int, *, seed: int = 0, batch_size: int = 500
+    ) -> Iterator[list[list[Any]]]:
+        """The states z_T, ..., z_0 of ``count`` examples in batches, as the domain shows them.
+
+        They end in the examples of ``stream`` with the same seed. Raises ``UsageError`` if the
+        domain cannot show states.
+        """
+        _check_counts(count, batch_size)
+        for start in range(0, count, batch_size):
+            rows = range(start, min(start + batch_size, count))
+            drawn = self.sampler.sample(seed, rows, keep_trajectory=True)
+            yield self.domain.trajectories(drawn)
+
     def to(self, device: str) -> Model:
         """The model on another device; changed in place."""
         self.sampler.reverse.to(device)
         return self
+
+
+def _check_counts(count: int, batch_size: int) -> None:
+    if count < 1 or batch_size < 1:
+        raise UsageError("the numbers of samples and of samples per batch must be at least 1")
 
 
 def model_header(config: Config[Any, Any], data: Data, metrics: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,9 @@ Probs = Mapping[str, Tensor]
 Masks = Mapping[str, Tensor]
 """Block name to validity of elements, (B, n) bool; False marks padding."""
 
+_ROWS = 4096
+"""Examples counted at a time."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -99,7 +102,7 @@ def masks(blocks: Sequence[Block], sizes: Tensor) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Examples:
-    """A data set in memory.
+    """A data set, in memory or mapped into it; neither method copies all of it.
 
     Attributes:
         blocks: The blocks of the domain.
@@ -126,14 +129,15 @@ class Examples:
 
     def frequencies(self) -> dict[str, Tensor]:
         """Relative frequency of each category over all elements, block name to (K,) float."""
-        mask = masks(self.blocks, self.sizes)
-        result = {}
-        for block in self.blocks:
-            valid = mask[block.name]
-            codes = self.codes[block.name][:, : valid.shape[1]][valid].long()
-            counts = torch.bincount(codes, minlength=block.categories)
-            result[block.name] = counts / counts.sum()
-        return result
+        counts = {
+            block.name: torch.zeros(block.categories, dtype=torch.int64) for block in self.blocks
+        }
+        for start in range(0, len(self), _ROWS):
+            batch = self.batch(torch.arange(start, min(start + _ROWS, len(self))))
+            for block in self.blocks:
+                codes = batch.codes[block.name][batch.mask[block.name]]
+                counts[block.name] += torch.bincount(codes, minlength=block.categories)
+        return {name: count / count.sum() for name, count in counts.items()}
 
 
 @dataclass(frozen=True)
@@ -179,9 +183,11 @@ class Prior:
     Attributes:
         probs: Block name to probabilities over the states, (S,). ``S = K`` when noise uses the
             categories of the data, ``S = K + 1`` when the last state is a mask.
+        learned: Whether a forward process starts from these and learns them on.
     """
 
     probs: Mapping[str, Tensor]
+    learned: bool = False
 
     def states(self, name: str) -> int:
         """Number of states ``S`` of a block."""

@@ -42,8 +42,9 @@ class Diffusion(nn.Module):
 
     @property
     def prior(self) -> Prior:
-        """p(z_T)."""
-        return self.forward_process.prior
+        """p(z_T), without gradient."""
+        prior = self.forward_process.prior
+        return Prior({name: p.detach() for name, p in prior.probs.items()}, prior.learned)
 
     def draw(self, probs: Probs, generator: torch.Generator) -> dict[str, Tensor]:
         """Hard samples of every element, (B, n, S) to (B, n) int64 per block."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny import BLOCKS, FREQUENCIES, random_examples
 
+from molfldd.core import blocks
 from molfldd.core.blocks import (
     Block,
     Examples,
@@ -56,6 +57,15 @@ def test_frequencies_count_valid_elements_only() -> None:
     found = Examples(BLOCKS, codes, torch.tensor([2, 3])).frequencies()
     assert found["letters"].tolist() == pytest.approx([1 / 5, 1 / 5, 3 / 5])
     assert found["links"].tolist() == [1, 0]
+
+
+def test_frequencies_do_not_depend_on_how_many_are_counted_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    examples = random_examples(9, sizes=(1, 2, 3))
+    whole = examples.frequencies()
+    monkeypatch.setattr(blocks, "_ROWS", 2)
+    assert all(torch.equal(found, whole[name]) for name, found in examples.frequencies().items())
 
 
 def test_total_ignores_padding() -> None:

@@ -30,7 +30,15 @@ from molfldd.core.estimators.concrete import concrete
 from molfldd.core.estimators.control_variate import WithEffects
 from molfldd.core.estimators.reinmax import second_order
 
-KINDS = ["free-uniform", "pinned-uniform", "pinned-independent", "masking", "masking-paced"]
+KINDS = [
+    "free-uniform",
+    "pinned-uniform",
+    "pinned-independent",
+    "pinned-learned-prior",
+    "masking",
+    "masking-paced",
+    "mixed",
+]
 STEPS = 3
 
 

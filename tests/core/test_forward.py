@@ -195,6 +195,41 @@ def test_masking_never_unmasks_as_time_goes_on() -> None:
         assert (masked.diff(dim=0)[:, batch.mask[name]] > 0).all()
 
 
+def test_mixed_marginals_change_values_within_their_share() -> None:
+    process, batch = build_forward("mixed", 5, scale=3.0), random_batch(6)
+    seen = 0.0
+    for t in range(1, 5):
+        for name, u in marginals(process, batch, t).items():
+            real = batch.mask[name]
+            same = u.gather(-1, batch.codes[name].unsqueeze(-1)).squeeze(-1)
+            changed = (1 - same - u[..., -1])[real] / (1 - u[..., -1])[real].clamp(min=1e-4)
+            assert (changed <= 0.4 * t / 5 + 1e-3).all()
+            seen = max(seen, float(changed.detach().max()))
+    assert seen > 0.1
+
+
+# The prior ------------------------------------------------------------------------------------
+
+
+def test_a_learned_prior_starts_where_it_is_put_and_is_where_the_process_ends() -> None:
+    process, batch = build_forward("pinned-learned-prior", 3), random_batch(4)
+    torch.testing.assert_close(process.prior.probs["links"], torch.tensor([1 / 3, 2 / 3]))
+    with torch.no_grad():
+        process.prior_logits["links"].copy_(torch.tensor([2.0, -1.0]))
+    end = marginals(process, batch, 3)["links"]
+    torch.testing.assert_close(end[0, 0], torch.tensor([2.0, -1.0]).softmax(-1))
+
+
+def test_a_learned_prior_gets_a_gradient_and_a_given_one_is_no_parameter() -> None:
+    process, batch = build_forward("pinned-learned-prior", 3), random_batch(4)
+    u = process.marginal(batch, process.encode(batch), torch.full((4,), 3))
+    u["letters"][..., 0].sum().backward()
+    assert process.prior_logits["letters"].grad is not None
+    assert process.prior_logits["letters"].grad.norm() > 0
+    given = build_forward("pinned-uniform", 3)
+    assert not any("prior" in name for name, _ in given.named_parameters())
+
+
 scores = st.lists(st.floats(-6, 6), min_size=1, max_size=7)
 
 

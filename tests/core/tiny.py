@@ -29,6 +29,7 @@ from molfldd.core.forward import (
     ForwardProcess,
     FreeForward,
     MaskingForward,
+    MixedForward,
     PinnedForward,
 )
 from molfldd.core.network import NetworkFactory
@@ -101,6 +102,11 @@ def paced_masking(blocks: Sequence[Block], steps: int, network: NetworkFactory) 
     return process
 
 
+def learned_prior(blocks: Sequence[Block]) -> Prior:
+    weights = {b.name: torch.arange(1.0, b.categories + 1) for b in blocks}
+    return Prior({name: w / w.sum() for name, w in weights.items()}, learned=True)
+
+
 def independent_pinned(
     blocks: Sequence[Block], steps: int, network: NetworkFactory
 ) -> PinnedForward:
@@ -120,6 +126,8 @@ FORWARD: dict[str, Build] = {
     "masking": lambda b, T, net: MaskingForward(b, absorbing_prior(b), T, net),
     "masking-paced": paced_masking,
     "pinned-independent": independent_pinned,
+    "mixed": lambda b, T, net: MixedForward(b, absorbing_prior(b), T, net, 0.6, 0.4),
+    "pinned-learned-prior": lambda b, T, net: PinnedForward(b, learned_prior(b), T, net),
 }
 LEARNED = (
     "free-uniform",

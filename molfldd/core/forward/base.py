@@ -40,6 +40,10 @@ class Transition:
         )
 
 
+RAREST = 1e-6
+"""A learned prior starts with at least this probability for every state."""
+
+
 class ForwardProcess(nn.Module, ABC):
     """Marginals of every element at every step, with the boundaries exact by construction.
 
@@ -63,12 +67,20 @@ class ForwardProcess(nn.Module, ABC):
         self.blocks = tuple(blocks)
         self.steps = steps
         self.coupling: Callable[[Tensor, Tensor], Coupling] = maximum_coupling
-        for name, probs in prior.probs.items():
-            self.register_buffer(f"prior_{name}", probs.clone())
+        if prior.learned:
+            logits = {name: p.clamp(min=RAREST).log() for name, p in prior.probs.items()}
+            self.prior_logits = nn.ParameterDict(logits)
+        else:
+            for name, probs in prior.probs.items():
+                self.register_buffer(f"prior_{name}", probs.clone())
+        self.learns_prior = prior.learned
 
     @property
     def prior(self) -> Prior:
-        """p(z_T), on the device of the module."""
+        """p(z_T), on the device of the module; differentiable if it is learned."""
+        if self.learns_prior:
+            probs = {name: torch.softmax(w, -1) for name, w in self.prior_logits.items()}
+            return Prior(probs, learned=True)
         return Prior({b.name: self.get_buffer(f"prior_{b.name}") for b in self.blocks})
 
     def encode(self, batch: Batch) -> Probs:

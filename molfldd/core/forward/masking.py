@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from molfldd.core.blocks import Batch, Block, Prior, Probs
-from molfldd.core.forward.base import ForwardProcess
+from molfldd.core.forward.base import ForwardProcess, at_step
 from molfldd.core.network import NetworkFactory, apply
 
 BLOCK_RATE = 10.0
@@ -97,10 +97,14 @@ class MaskingForward(ForwardProcess):
             if prior.states(block.name) != block.categories + 1:
                 raise ValueError("learned masking needs an absorbing prior")
         states = {block.name: prior.states(block.name) for block in blocks}
-        self.network = network(states, dict.fromkeys(states, 1))
+        self.network = network(states, self.channels())
         self.even = even
         self.pace_logits = nn.Parameter(torch.zeros(steps))
         self.block_scores = nn.ParameterDict({name: torch.zeros(()) for name in states})
+
+    def channels(self) -> dict[str, int]:
+        """What the network is asked for, per block."""
+        return {block.name: 1 for block in self.blocks}
 
     def pace(self) -> Tensor:
         """The mean mask probability m_t of every step t = 1..T, (T,); the last is 1."""
@@ -112,19 +116,66 @@ class MaskingForward(ForwardProcess):
         time = torch.zeros_like(batch.sizes, dtype=torch.float)
         raw = apply(self.network, self.prior.onehot(batch.codes), batch.mask, time)
         return {
-            name: BLOCK_RATE * self.block_scores[name] + centred(score, batch.mask[name])
-            for name, score in raw.items()
+            name: torch.cat([self._score(name, f, batch.mask[name]), f[..., 1:]], -1)
+            for name, f in raw.items()
         }
+
+    def _score(self, name: str, features: Tensor, mask: Tensor) -> Tensor:
+        return BLOCK_RATE * self.block_scores[name] + centred(features[..., :1], mask)
+
+    def masked(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
+        """p_t, the probability of each element to be masked at t in 1..T-1, (B, n, 1) per block."""
+        names = [block.name for block in self.blocks]
+        scores = torch.cat([encoding[name][..., 0] for name in names], -1)
+        mask = torch.cat([batch.mask[name] for name in names], -1)
+        offset = solve_offset(scores, mask, self.pace()[t - 1])[:, None, None]
+        return {name: torch.sigmoid(encoding[name][..., :1] + offset) for name in names}
 
     def interior(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
         """Two-point marginals on the data value and the mask; see the class."""
-        names = [block.name for block in self.blocks]
-        scores = torch.cat([encoding[name].squeeze(-1) for name in names], -1)
-        mask = torch.cat([batch.mask[name] for name in names], -1)
-        offset = solve_offset(scores, mask, self.pace()[t - 1])
         x = self.prior.onehot(batch.codes)
+        return {
+            name: (1 - p) * x[name] + p * self.prior.probs[name]
+            for name, p in self.masked(batch, encoding, t).items()
+        }
+
+
+class MixedForward(MaskingForward):
+    """u_t = p_t mask + (1 - p_t) [(1 - w_t) onehot(x) + w_t softmax(f_phi(x)_t)], w_t = change t/T.
+
+    Learned masking, and what is not masked may have changed its value: the general marginals of
+    Eq. (9) on top of a paced masking rate, so that no step can collapse.
+
+    Args:
+        change: Largest share of what is not masked that may have changed, in [0, 1].
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[Block],
+        prior: Prior,
+        steps: int,
+        network: NetworkFactory,
+        even: float = 1.0,
+        change: float = 0.5,
+    ) -> None:
+        super().__init__(blocks, prior, steps, network, even)
+        if not 0 <= change <= 1:
+            raise ValueError(f"the share that may change must lie in [0, 1], got {change}")
+        self.change = change
+
+    def channels(self) -> dict[str, int]:
+        """A score, and the logits of every interior step over the data's categories."""
+        interior = max(self.steps - 1, 1)
+        return {block.name: 1 + interior * block.categories for block in self.blocks}
+
+    def interior(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
+        """See the class."""
+        x = self.prior.onehot(batch.codes)
+        w = (self.change * t / self.steps)[:, None, None]
         result = {}
-        for name in names:
-            masked = torch.sigmoid(encoding[name] + offset[:, None, None])
-            result[name] = (1 - masked) * x[name] + masked * self.prior.probs[name]
+        for name, p in self.masked(batch, encoding, t).items():
+            values = torch.softmax(at_step(encoding[name][..., 1:], t, self.steps), -1)
+            values = nn.functional.pad(values, (0, 1))
+            result[name] = (1 - p) * ((1 - w) * x[name] + w * values) + p * self.prior.probs[name]
         return result
