@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar, Self
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
 
 from torch import nn
 
@@ -14,19 +15,41 @@ from molfldd.core.blocks import Block, Codes, Examples
 from molfldd.core.sampling import Samples
 from molfldd.errors import UsageError
 
+Writer = Callable[[Path, Iterable[Any]], object]
+"""Writes what ``Domain.usable`` gave for each example (None too) to a file of one format."""
+
+
+class Report(Protocol):
+    """Scores of generated examples with the protocol they depend on."""
+
+    def table(self) -> Any:
+        """What ``rich`` prints."""
+
+    def to_json(self) -> dict[str, object]:
+        """The same as plain JSON data."""
+
 
 class Domain(ABC):
     """One kind of data with its vocabulary.
+
+    Training needs the abstract methods only. Files, trajectories and scores are optional: a
+    domain that offers them overrides the methods that have a default here.
 
     Attributes:
         name: How configs call it.
         DataConfig: Typed options of the data, a frozen dataclass.
         NetworkConfig: Typed options of the network, a frozen dataclass.
+        plural: What messages call several examples.
+        judgement: What messages call a usable example, such as "valid"; None where all are.
+        scored: Examples that ``molfldd evaluate`` samples unless told otherwise.
     """
 
     name: ClassVar[str]
     DataConfig: ClassVar[type]
     NetworkConfig: ClassVar[type]
+    plural: ClassVar[str] = "examples"
+    judgement: ClassVar[str | None] = None
+    scored: ClassVar[int] = 10_000
 
     @classmethod
     @abstractmethod
@@ -66,6 +89,67 @@ class Domain(ABC):
         codes = {name: x.cpu() for name, x in drawn.codes.items()}
         return self.decode(codes, drawn.sizes.tolist())
 
+    def usable(self, example: Any) -> Any | None:
+        """A decoded example as it is to be printed or written; None if it is not to be."""
+        return example
+
+    def text(self, example: Any) -> str:
+        """A usable example as ``molfldd sample`` prints it."""
+        return str(example)
+
+    @classmethod
+    def writers(cls) -> Mapping[str, Writer]:
+        """The writer of each suffix of files of examples; see also ``FORMATS``."""
+        return {}
+
+    @classmethod
+    def trajectory_writers(cls) -> Mapping[str, Writer]:
+        """The same for trajectories, each a list of states z_T, ..., z_0 from ``states``."""
+        return {}
+
+    def states(self, codes: Codes, sizes: Sequence[int]) -> list[Any]:
+        """States z_t (B, n) per block, masked or not, as ``trajectory_writers`` take them.
+
+        A masked element has the code K, one more than the data's largest.
+        """
+        raise UsageError(f"the domain '{self.name}' cannot show trajectories")
+
+    def trajectories(self, drawn: Samples) -> list[list[Any]]:
+        """The states z_T, ..., z_0 of each example of a batch that kept its trajectory."""
+        sizes = drawn.sizes.tolist()
+        steps = [
+            self.states({name: x.cpu() for name, x in codes.items()}, sizes)
+            for codes in drawn.trajectory
+        ]
+        return [list(states) for states in zip(*steps, strict=True)]
+
+    def evaluate(
+        self,
+        draws: Iterable[Sequence[Any]],
+        data: Any,
+        metrics: Mapping[str, Any],
+        reference: str | None,
+    ) -> Report:
+        """Scores of decoded examples of a model.
+
+        Args:
+            draws: The examples of each sampling seed, one list after another; sampled when asked
+                for, so what can fail should be prepared before.
+            data: The ``DataConfig`` the model was trained with.
+            metrics: What its checkpoint has recorded, such as "bound" in nats per example on
+                held-out data.
+            reference: What the user named to compare with; None for the model's own data.
+
+        Raises:
+            UsageError: if the domain has no scores, or for an unknown reference.
+        """
+        raise UsageError(f"the domain '{self.name}' has no scores to evaluate")
+
+    @classmethod
+    def evaluate_file(cls, path: Path, reference: str | None) -> Report:
+        """Scores of the examples of a file; raises ``UsageError`` as ``evaluate`` does."""
+        raise UsageError(f"the domain '{cls.name}' evaluates models only, not files")
+
 
 @dataclass(frozen=True)
 class Data:
@@ -87,8 +171,17 @@ class Data:
 DOMAINS = {
     "molecules": "molfldd.molecules.domain:Molecules",
     "mixture": "molfldd.toy.domain:Mixture",
+    "images": "molfldd.images.domain:Images",
+    "text": "molfldd.text.domain:Text",
 }
 """Where each domain lives; imported when asked for."""
+
+FORMATS: dict[str, tuple[str, ...]] = {
+    "molecules": (".sdf", ".smi", ".csv", ".png", ".svg"),
+    "images": (".png", ".npz", ".gif"),
+    "text": (".txt",),
+}
+"""Suffixes of the files that each domain writes, to be known without importing it."""
 
 
 def domain_class(name: str) -> type[Domain]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from molfldd.errors import MolflddError
+from molfldd.errors import MolflddError, UsageError
 
 
 def cache_directory() -> Path:
@@ -34,6 +34,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path, suffixes: Collection[str]) -> None:
+    """Raise ``UsageError`` if a file of one of the suffixes could not be written; writes nothing.
+
+    For a command to call before it spends time on what is to be written.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(
+            f"cannot write {path}: the suffix {path.suffix!r} is none of {' '.join(suffixes)}"
+        )
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a directory; name a file in it")
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: there is no directory {path.parent}; create it")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"cannot write {path}: no permission to write into {path.parent}")
 
 
 def write_cache(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -12,7 +12,7 @@ import molfldd
 
 PACKAGE = Path(molfldd.__file__).parent
 ALLOWED_IN_CORE = {"torch", "lightning_fabric", "molfldd.core"} | sys.stdlib_module_names
-DOMAINS = ("molecules", "toy")
+DOMAINS = ("images", "molecules", "text", "toy")
 
 
 def modules(folder: str) -> list[Path]:

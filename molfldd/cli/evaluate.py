@@ -1,27 +1,21 @@
-"""``molfldd evaluate``: scores of molecules, with the protocol they depend on."""
+"""``molfldd evaluate``: scores of generated examples, with the protocol they depend on."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from molfldd.cli.generation import Device, Generation, molecule_model
+from molfldd.cli.generation import Device, Generation, model_on
 from molfldd.errors import UsageError
 
 if TYPE_CHECKING:
-    from rdkit import Chem
-
+    from molfldd.domain import Report
     from molfldd.model import Model
-    from molfldd.molecules.evaluation import Report, Summary
-
-SAMPLES = 10_000
-"""Molecules sampled from a checkpoint unless told otherwise."""
 
 
 def evaluate(
@@ -29,22 +23,26 @@ def evaluate(
         str,
         typer.Argument(
             metavar="INPUT",
-            help="Molecules: a .smi, .txt, .csv or .sdf file, also with .gz; or a model to sample "
-            "from: a .safetensors checkpoint or the name of an embedded one.",
+            help="Molecules: a .smi, .txt, .csv or .sdf file, also with .gz; or a file of another "
+            "domain, with --domain; or a model to sample from: a .safetensors checkpoint or the "
+            "name of an embedded one.",
         ),
     ],
     reference: Annotated[
         str | None,
         typer.Option(
-            help="What to compare with: a data set, such as qm9 (FCD against its test split, "
-            "novelty against its training split), a file of SMILES (FCD only), or none. "
+            help="What to compare with. Molecules: a data set, such as qm9 (FCD against its test "
+            "split, novelty against its training split), a file of SMILES (FCD only), or none. "
+            "Texts: a file with one text a line (MAUVE), or none. "
             "Default: the data set of the model, and none for a file."
         ),
     ] = None,
     num: Annotated[
         int | None,
         typer.Option(
-            min=1, help="How many molecules to sample from a model.", show_default=f"{SAMPLES:,}"
+            min=1,
+            help="How many examples to sample from a model.",
+            show_default="as the domain's protocol says, 10,000 for molecules",
         ),
     ] = None,
     seed: Annotated[
@@ -55,13 +53,19 @@ def evaluate(
             show_default="0",
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Molecules sampled at once.")] = 500,
+    domain: Annotated[
+        str | None,
+        typer.Option(
+            help="What a file holds; a checkpoint says it itself.", show_default="molecules"
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples sampled at once.")] = 500,
     device: Annotated[Device, typer.Option(help="Where to sample.")] = Device.auto,
     out: Annotated[
         Path | None, typer.Option(help="Also write the report to this .json file.")
     ] = None,
 ) -> None:
-    """Score molecules: validity by three conventions, uniqueness, novelty and FCD.
+    """Score molecules (validity by three conventions, uniqueness, novelty, FCD) or other examples.
 
     Prints every score with what it is a share of, and the protocol: sizes of all sets, treatment
     of stereochemistry, program versions and a hash of the reference. What cannot be read as a
@@ -70,10 +74,12 @@ def evaluate(
     if out is not None:
         _check_report_path(out)
     if _is_model(source):
-        model = molecule_model(source, device)
-        report = _evaluate_model(model, reference, num or SAMPLES, seed or [0], batch_size)
+        if domain is not None:
+            raise UsageError("--domain is for files; a model knows its own domain")
+        model = model_on(source, device)
+        report = _evaluate_model(model, reference, num, seed or [0], batch_size)
     elif num is None and seed is None:
-        report = _evaluate_file(Path(source), reference)
+        report = _evaluate_file(Path(source), domain or "molecules", reference)
     else:
         raise UsageError("--num and --seed are for models to sample from, not for a file")
     _show(report)
@@ -94,85 +100,26 @@ def _is_model(source: str) -> bool:
     return Path(source).suffix in ("", ".safetensors")
 
 
-@dataclass(frozen=True)
-class _Comparison:
-    """SMILES to compare with; None where there are none."""
+def _evaluate_file(path: Path, domain: str, reference: str | None) -> Report:
+    from molfldd.domain import domain_class
 
-    reference: list[str] | None
-    training: list[str] | None
-
-
-def _comparison(name: str, own: Any = None) -> _Comparison:
-    """The comparison of a name; ``own`` is the data config of the model that is evaluated."""
-    from molfldd.molecules.datasets import DATASETS
-    from molfldd.molecules.domain import MoleculeData
-
-    if name == "none":
-        return _Comparison(None, None)
-    if name in DATASETS:
-        data = own if own is not None and own.name == name else MoleculeData(name)
-        train, test = data.load()
-        return _Comparison(test.smiles, train.smiles)
-    if Path(name).suffix:
-        return _Comparison(_read(Path(name)), None)
-    raise UsageError(
-        f"there is no reference '{name}'; known are: {', '.join(DATASETS)}, none, "
-        "or give the path of a file of SMILES"
-    )
-
-
-def _read(path: Path) -> list[str]:
-    """SMILES of a file, telling what was left out."""
-    from molfldd.molecules.files import read_smiles
-
-    smiles, report = read_smiles(path)
-    typer.echo(f"{path}: {report}", err=True)
-    return smiles
-
-
-def _evaluate_file(path: Path, reference: str | None) -> Report:
-    from molfldd.molecules.evaluation import evaluate as score
-
-    molecules = list(_molecules(path))
-    comparison = _comparison(reference or "none")
-    return score(molecules, comparison.reference, comparison.training)
-
-
-def _molecules(path: Path) -> Iterator[Chem.Mol | None]:
-    """Molecules of a file, None for a line or record that is none, telling how many those are."""
-    from molfldd.molecules.codec import parse_smiles
-    from molfldd.molecules.files import read_smiles
-
-    smiles, report = read_smiles(path)
-    molecules = [parse_smiles(entry) for entry in smiles]
-    broken = molecules.count(None)
-    typer.echo(
-        f"{path}: {report}; {broken:,} of the kept cannot be parsed; both count as not valid",
-        err=True,
-    )
-    yield from molecules
-    yield from [None] * (report.read - report.kept)
+    return domain_class(domain).evaluate_file(path, reference)
 
 
 def _evaluate_model(
-    model: Model, reference: str | None, num: int, seeds: list[int], batch_size: int
-) -> Report | Summary:
-    from molfldd.molecules.evaluation import evaluate as score
-    from molfldd.molecules.evaluation import summarize
+    model: Model, reference: str | None, num: int | None, seeds: Sequence[int], batch_size: int
+) -> Report:
+    domain, count = model.domain, num or model.domain.scored
 
-    comparison = _comparison(reference or model.config.data.name, model.config.data)
-    reports = [
-        score(
-            list(Generation(model, num, seed, batch_size)),
-            comparison.reference,
-            comparison.training,
-        )
-        for seed in seeds
-    ]
-    return reports[0] if len(reports) == 1 else summarize(reports)
+    def draws() -> Iterator[list[Any]]:
+        for seed in seeds:
+            batches = model.stream(count, seed=seed, batch_size=batch_size)
+            yield list(Generation(batches, count, batch_size, domain.plural))
+
+    return domain.evaluate(draws(), model.config.data, model.metrics, reference)
 
 
-def _show(report: Report | Summary) -> None:
+def _show(report: Report) -> None:
     from rich.console import Console
 
     Console(highlight=False).print(report.table())

@@ -1,4 +1,4 @@
-"""What the commands share: a model of molecules, and molecules from it with a count."""
+"""What the commands share: a trained model on its device, and its examples with a clock."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from molfldd.errors import UsageError
 
 if TYPE_CHECKING:
-    from rdkit import Chem
-
     from molfldd.model import Model
 
 
@@ -35,65 +33,58 @@ def resolve_device(device: Device) -> str:
     return "cuda" if available and device is not Device.cpu else "cpu"
 
 
-def molecule_model(checkpoint: str, device: Device) -> Model:
+def model_on(checkpoint: str, device: Device) -> Model:
     """The model of an embedded name or a path, on its device.
 
     Raises:
-        UsageError: if there is none, or if it does not generate molecules.
+        UsageError: if there is none.
         MolflddError: if the file cannot be read.
     """
     from molfldd import load_pretrained
 
     place = resolve_device(device)
-    model = load_pretrained(checkpoint)
-    if model.config.domain != "molecules":
-        raise UsageError(
-            f"{checkpoint} is a model of the domain '{model.config.domain}', this command is for "
-            "molecules; use the Python API, molfldd.load_pretrained(...).sample(...)"
-        )
-    return model.to(place)
+    return load_pretrained(checkpoint).to(place)
 
 
 @dataclass
 class Generation:
-    """Molecules of a model, drawn batch by batch; ``seconds`` grows while they are.
+    """What a model generates, batch by batch; ``seconds`` grows while it does.
 
     Attributes:
-        model: The model.
-        num: How many molecules.
-        seed: Names them.
-        batch_size: Molecules computed at once.
+        batches: Decoded examples, or trajectories, as the model draws them.
+        num: How many there are in all.
+        batch_size: How many there are in a batch.
+        plural: What the domain calls them.
         quiet: No progress bar.
         seconds: Time spent on drawing so far.
     """
 
-    model: Model
+    batches: Iterator[list[Any]]
     num: int
-    seed: int
     batch_size: int
+    plural: str
     quiet: bool = False
     seconds: float = 0.0
 
-    def __iter__(self) -> Iterator[Chem.Mol]:
-        """The molecules as generated, valid or not."""
+    def __iter__(self) -> Iterator[Any]:
+        """One after another, usable or not."""
         for batch in self._progress():
             yield from batch
 
-    def _batches(self) -> Iterator[list[Chem.Mol]]:
-        batches = self.model.stream(self.num, seed=self.seed, batch_size=self.batch_size)
+    def _timed(self) -> Iterator[list[Any]]:
         started = perf_counter()
-        for batch in batches:
+        for batch in self.batches:
             self.seconds += perf_counter() - started
             yield batch
             started = perf_counter()
 
-    def _progress(self) -> Iterator[list[Chem.Mol]]:
+    def _progress(self) -> Iterator[list[Any]]:
         from rich.console import Console
         from rich.progress import track
 
         yield from track(
-            self._batches(),
-            description=f"sampling {self.num:,} molecules",
+            self._timed(),
+            description=f"sampling {self.num:,} {self.plural}",
             total=-(-self.num // self.batch_size),
             console=Console(stderr=True),
             transient=True,

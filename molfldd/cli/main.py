@@ -51,8 +51,8 @@ def main(
 
     Sample from an embedded model with "molfldd sample", judge molecules from anywhere with
     "molfldd evaluate", and train a model of your own with "molfldd train RECIPE", which can be
-    stopped and resumed at any time; "molfldd diagnose" draws its health. "molfldd datasets" lists what data sets, recipes and models
-    there are, and each command explains itself with --help.
+    stopped and resumed at any time; "molfldd diagnose" draws its health. "molfldd datasets" lists
+    what data sets, recipes and models there are, and each command explains itself with --help.
 
     Results go to stdout or to the file you name, progress and errors to stderr. The exit code is
     0 after success, 1 after a failure, 2 if what was asked for is not possible as asked, and 130

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
 CONFIG = "config.yaml"
 """The complete recipe of a run, in its folder."""
 
+FILE_RECIPE = "molecules"
+"""The recipe for molecules of a file."""
+
+FILE_SUFFIXES = (".smi", ".txt", ".csv", ".tsv", ".sdf")
+"""Suffixes of files of molecules, each also with ``.gz``."""
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C, also of a training that keeps its state then."""
 
@@ -25,9 +33,23 @@ def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            metavar="RECIPE", help="Name of a recipe (molfldd datasets lists them) or a .yaml file."
+            metavar="RECIPE",
+            help="Name of a recipe (molfldd datasets lists them), a .yaml file, or a file of "
+            "molecules: .smi or .txt (a SMILES per line), .csv, .tsv or .sdf, each also with .gz.",
         ),
     ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Read the recipe's molecules from this file instead of downloading them."
+        ),
+    ] = None,
+    smiles_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of the SMILES in a .csv or .tsv file.", show_default="smiles, or the first"
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for everything written.", show_default="runs/RECIPE"),
@@ -57,9 +79,14 @@ def train(
     The folder gets config.yaml (the complete recipe), log.jsonl (what happened), model.safetensors
     (for molfldd sample) and state.safetensors (for --resume). Ctrl-C or SIGTERM keeps the state
     reached and exits with 130; a resumed training ends as an uninterrupted one would.
+
+    From a file, vocabulary, largest size and the part to hold out come from the molecules in it;
+    what was skipped, and why, is said before the training starts.
     """
-    folder = out or Path("runs") / Path(recipe).stem
-    config = _config(recipe, folder, resume, assignments or [])
+    folder = out or Path("runs") / _stem(recipe)
+    files = _files(recipe, data, smiles_column)
+    name = FILE_RECIPE if _is_file_of_molecules(recipe) else recipe
+    config = _config(name, folder, resume, [*files, *(assignments or [])])
     _check_folder(folder)
 
     from molfldd.run import Engine, Run
@@ -69,7 +96,34 @@ def train(
     _train(run)
 
 
-def _config(recipe: str, folder: Path, resume: bool, assignments: list[str]) -> Config[Any, Any]:
+def _unpacked(recipe: str) -> Path:
+    """The path without the suffix of a packed file."""
+    path = Path(recipe)
+    return path.with_suffix("") if path.suffix.lower() == ".gz" else path
+
+
+def _stem(recipe: str) -> str:
+    return _unpacked(recipe).stem
+
+
+def _is_file_of_molecules(recipe: str) -> bool:
+    return _unpacked(recipe).suffix.lower() in FILE_SUFFIXES
+
+
+def _files(recipe: str, data: Path | None, column: str | None) -> list[str]:
+    """What the arguments say of the file of molecules, as assignments to the recipe."""
+    path = data
+    if _is_file_of_molecules(recipe):
+        if data is not None:
+            raise UsageError(f"there are two files of molecules, {recipe} and {data}; name one")
+        path = Path(recipe)
+    values = {"path": path, "smiles_column": column}
+    return [f"data.{key}={json.dumps(str(value))}" for key, value in values.items() if value]
+
+
+def _config(
+    recipe: str, folder: Path, resume: bool, assignments: Sequence[str]
+) -> Config[Any, Any]:
     """The recipe, or what is in the folder when resuming; both with the assignments."""
     from molfldd.config import override, parse_config, read_recipe
     from molfldd.run import STATE

@@ -1,249 +1,136 @@
-"""Molecule data sets as padded arrays: build, cache, split, and a registry by name."""
+"""Molecule data sets: the known ones and those of files, kept in a cache, and their division."""
+
+from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from rdkit import rdBase
 from rich.console import Console
-from rich.progress import track
 
+from molfldd.download import Download, fetch
 from molfldd.errors import MolflddError, UsageError
-from molfldd.molecules.codec import (
-    Codes,
-    MoleculeGraph,
-    NotRepresentable,
-    TypedGraph,
-    num_pairs,
-    parse_smiles,
-    typed_graph,
-)
-from molfldd.molecules.files import ParseReport
-from molfldd.molecules.vocabulary import Vocabulary, atom_name
-from molfldd.storage import cache_directory, read_cache, write_cache
+from molfldd.molecules.files import iterate_smiles, unit
+from molfldd.molecules.parsing import MAX_ATOMS, Entry, Rules, smiles_key
+from molfldd.molecules.preparation import Source, exclusively, prepare
+from molfldd.molecules.ragged import Ragged
+from molfldd.molecules.report import ParseReport
+from molfldd.molecules.store import CACHE_FORMAT, MoleculeDataset, read_dataset
+from molfldd.molecules.vocabulary import Vocabulary
+from molfldd.storage import cache_directory
 
-MAX_ATOMS = 255
-"""Sizes are stored in a byte."""
+__all__ = [
+    "DATASETS",
+    "FILE",
+    "MAX_ATOMS",
+    "DatasetInfo",
+    "MoleculeDataset",
+    "Rules",
+    "build_dataset",
+    "cache_file",
+    "cached_dataset",
+    "file_source",
+    "in_test_split",
+    "load_dataset",
+    "load_file",
+    "load_moses",
+    "load_qm9",
+    "load_zinc250k",
+    "moses_source",
+    "qm9_smiles",
+    "qm9_source",
+    "split",
+    "split_by_file",
+    "split_by_part",
+    "zinc250k_source",
+]
 
-CACHE_FORMAT = 1
-"""Counted up whenever the codec or the cache file changes what it stores."""
-
-_CHUNK = 2000
 _HASH_RANGE = 2**64
 _FIRST_NUMBER = {"gdb": 1, "rows": 0}
 
 
-@dataclass(frozen=True, eq=False)
-class MoleculeDataset:
-    """N molecules as codes, padded with 0 to the largest size n_max.
-
-    `atoms` (N, n_max) uint8, `bonds` (N, n_max (n_max - 1) / 2) uint8 in pair order, `sizes` (N,)
-    uint8 atoms per molecule, `smiles` N stereo-free canonical SMILES, `ids` (N,) int64 numbers
-    of the molecules in their source, counted from 1 (QM9: gdb indices), None if there are none.
-    """
-
-    name: str
-    vocabulary: Vocabulary
-    atoms: Codes
-    bonds: Codes
-    sizes: Codes
-    smiles: list[str]
-    ids: NDArray[np.int64] | None = None
-
-    def __len__(self) -> int:
-        """Number of molecules."""
-        return len(self.smiles)
-
-    @property
-    def max_atoms(self) -> int:
-        """Width n_max of `atoms`; a subset keeps that of the whole."""
-        return int(self.atoms.shape[1])
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 (hex) of the content: vocabulary, SMILES, ids and all codes, not the name."""
-        digest = hashlib.sha256(json.dumps(self.vocabulary.to_json()).encode())
-        digest.update("\n".join(self.smiles).encode())
-        ids = np.arange(0) if self.ids is None else self.ids
-        for array in (self.atoms, self.bonds, self.sizes, ids.astype("<i8")):
-            digest.update(str(array.shape).encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
-
-    def graph(self, index: int) -> MoleculeGraph:
-        """Graph of one molecule without its padding."""
-        n = int(self.sizes[index])
-        return MoleculeGraph(self.atoms[index, :n], self.bonds[index, : num_pairs(n)])
-
-    def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> "MoleculeDataset":
-        """Data set of the molecules in these rows, in their order."""
-        rows = np.asarray(indices, np.int64)
-        return MoleculeDataset(
-            self.name,
-            self.vocabulary,
-            self.atoms[rows],
-            self.bonds[rows],
-            self.sizes[rows],
-            [self.smiles[row] for row in rows],
-            None if self.ids is None else self.ids[rows],
-        )
-
-    def size_histogram(self) -> NDArray[np.int64]:
-        """Number of molecules by number of atoms: (n_max + 1,) counts."""
-        return np.bincount(self.sizes, minlength=self.max_atoms + 1)
-
-
-class _Parsed(NamedTuple):
-    smiles: str
-    graph: TypedGraph
-
-
-def _parse(smiles: str) -> _Parsed | str:
-    """Canonical SMILES and graph, or the reason why there is none."""
-    mol = parse_smiles(smiles)
-    if mol is None:
-        return "not a SMILES"
-    try:
-        parsed = _Parsed(*typed_graph(mol))
-    except NotRepresentable:
-        return "with radicals, isotopes, wildcards or special bonds"
-    return parsed if len(parsed.graph.atoms) <= MAX_ATOMS else f"with more than {MAX_ATOMS} atoms"
-
-
-def _parse_chunk(smiles: Sequence[str]) -> list[_Parsed | str]:
-    return [_parse(entry) for entry in smiles]
-
-
-def _parse_all(name: str, smiles: Sequence[str]) -> list[_Parsed | str]:
-    """`_parse` of each SMILES, on all processors when there are several chunks of them."""
-    chunks = [smiles[start : start + _CHUNK] for start in range(0, len(smiles), _CHUNK)]
-    if len(chunks) < 2:
-        return [parsed for chunk in chunks for parsed in _parse_chunk(chunk)]
-    with ProcessPoolExecutor(min(len(chunks), os.cpu_count() or 1)) as pool:
-        progress = track(
-            pool.map(_parse_chunk, chunks),
-            description=f"parsing {name}",
-            total=len(chunks),
-            console=Console(stderr=True),
-        )
-        return [parsed for chunk in progress for parsed in chunk]
-
-
-def _without_unknown_atoms(parsed: _Parsed | str, vocabulary: Vocabulary) -> _Parsed | str:
-    """The molecule, or the reason to skip it: an atom outside the vocabulary."""
-    if isinstance(parsed, str):
-        return parsed
-    unknown = next((atom for atom in parsed.graph.atoms if atom not in vocabulary.atoms), None)
-    return parsed if unknown is None else f"with {atom_name(unknown)}, not in the vocabulary"
-
-
-def _vocabulary_of(parsed: Iterable[_Parsed | str]) -> Vocabulary:
-    graphs = (entry.graph for entry in parsed if isinstance(entry, _Parsed))
-    return Vocabulary.from_counts(Counter(atom for graph in graphs for atom in graph.atoms))
+def _say(message: str) -> None:
+    Console(stderr=True).print(message, soft_wrap=True, markup=False, highlight=False)
 
 
 def build_dataset(
     name: str,
     smiles: Sequence[str],
     vocabulary: Vocabulary | None = None,
-    ids: Sequence[int] | None = None,
+    ids: Iterable[int] | None = None,
 ) -> tuple[MoleculeDataset, ParseReport]:
-    """Data set of SMILES in their order, and a report of those left out.
+    """Data set in memory of SMILES in their order, and a report of those left out.
 
     The vocabulary is that of the data unless one is given; molecules with other atoms are then
-    left out. `ids` number the molecules in their source from 1 on, one number for each SMILES.
-    Raises `MolflddError` if no molecule is left.
+    left out. `ids` number the molecules in their source, one number for each SMILES, by default
+    from 1 on. Raises `MolflddError` if no molecule is left.
     """
-    parsed = _parse_all(name, smiles)
-    vocabulary = vocabulary or _vocabulary_of(parsed)
-    checked = [_without_unknown_atoms(entry, vocabulary) for entry in parsed]
-    rows = [row for row, entry in enumerate(checked) if isinstance(entry, _Parsed)]
-    kept = [entry for entry in checked if isinstance(entry, _Parsed)]
-    skipped = Counter(entry for entry in checked if isinstance(entry, str))
-    report = ParseReport(len(smiles), len(kept), dict(skipped))
-    if not kept:
-        raise MolflddError(f"no molecule of {name} can be used: {report}")
-    dataset = _pad(name, vocabulary, kept, None if ids is None else np.array(ids)[rows])
-    return dataset, report
+    entries = list(zip(ids or range(1, len(smiles) + 1), smiles, strict=True))
+    source = Source(name, "", {"all": lambda: entries}, Rules(vocabulary=vocabulary))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "data"
+        prepare(source, path)
+        dataset = _in_memory(read_dataset(path))
+    return dataset, dataset.report or ParseReport(0, 0, {})
 
 
-def _pad(
-    name: str,
-    vocabulary: Vocabulary,
-    parsed: Sequence[_Parsed],
-    ids: NDArray[np.int64] | None,
-) -> MoleculeDataset:
-    sizes = np.array([len(entry.graph.atoms) for entry in parsed], np.uint8)
-    largest = int(sizes.max())
-    atoms = np.zeros((len(parsed), largest), np.uint8)
-    bonds = np.zeros((len(parsed), num_pairs(largest)), np.uint8)
-    for row, (_, graph) in enumerate(parsed):
-        atoms[row, : len(graph.atoms)] = [vocabulary.index(atom) for atom in graph.atoms]
-        bonds[row, : len(graph.bonds)] = graph.bonds
-    smiles = [entry.smiles for entry in parsed]
-    return MoleculeDataset(name, vocabulary, atoms, bonds, sizes, smiles, ids)
+def _in_memory(dataset: MoleculeDataset) -> MoleculeDataset:
+    """The same without a file behind it."""
+    return dataclasses.replace(
+        dataset,
+        atoms=dataset.atoms.copy(),
+        bonds=dataset.bonds.copy(),
+        sizes=dataset.sizes.copy(),
+        text=Ragged(dataset.text.values.copy(), dataset.text.offsets),
+        ids=dataset.ids.copy(),
+    )
 
 
-def save_dataset(path: Path, dataset: MoleculeDataset) -> None:
-    """Write a data set as one ``.npz`` file; raises `MolflddError` if it cannot be written."""
-    ids = np.arange(0) if dataset.ids is None else dataset.ids
-    arrays: dict[str, NDArray[Any]] = {
-        "fingerprint": np.array(dataset.fingerprint),
-        "name": np.array(dataset.name),
-        "vocabulary": np.array(dataset.vocabulary.to_json()),
-        "atoms": dataset.atoms,
-        "bonds": dataset.bonds,
-        "sizes": dataset.sizes,
-        "smiles": np.frombuffer("\n".join(dataset.smiles).encode(), np.uint8),
-        "ids": ids,
-    }
-    write_cache(path, arrays)
+def cache_file(source: Source) -> Path:
+    """Where the data set of a source is kept; another version of anything is another file."""
+    versions = f"{source.version}-rdkit{rdBase.rdkitVersion}-format{CACHE_FORMAT}"
+    return cache_directory() / f"{source.name}-{versions}.safetensors"
 
 
-def read_dataset(path: Path) -> MoleculeDataset:
-    """Data set that `save_dataset` wrote; raises `MolflddError` if the file is damaged."""
-    content = read_cache(path)
-    try:
-        dataset = MoleculeDataset(
-            str(content["name"]),
-            Vocabulary.from_json(content["vocabulary"].tolist()),
-            content["atoms"],
-            content["bonds"],
-            content["sizes"],
-            content["smiles"].tobytes().decode().split("\n"),
-            content["ids"] if content["ids"].size else None,
-        )
-    except (KeyError, ValueError) as error:
-        raise MolflddError(f"{path} is damaged ({error}) and must be built again") from error
-    if dataset.fingerprint != str(content.get("fingerprint")):
-        raise MolflddError(f"{path} does not hold what was written and must be built again")
-    return dataset
+def cached_dataset(source: Source) -> MoleculeDataset:
+    """Data set of a source, mapped into memory from the cache.
 
+    Prepared first if it is not there; if it is damaged, one line on stderr says so.
 
-def cached_dataset(path: Path, build: Callable[[], MoleculeDataset]) -> MoleculeDataset:
-    """Data set of a cache file; built and written first if the file is missing or damaged."""
+    Raises:
+        MolflddError: if no molecule of the source can be used, or the cache cannot be written.
+    """
+    path = cache_file(source)
     if path.exists():
         try:
             return read_dataset(path)
         except MolflddError as error:
-            Console(stderr=True).print(
-                f"rebuilding the cache: {error}", soft_wrap=True, markup=False
-            )
-    dataset = build()
-    save_dataset(path, dataset)
-    return dataset
+            _say(f"rebuilding the cache: {error}")
+    with exclusively(path):
+        try:
+            return read_dataset(path)  # which another process has prepared meanwhile
+        except MolflddError:
+            prepare(source, path)
+    return read_dataset(path)
+
+
+def _numbered(smiles: Callable[[], Iterable[str]]) -> Iterator[Entry]:
+    yield from enumerate(smiles(), start=1)
+
+
+# --- QM9
 
 
 def _qm9_files() -> list[Path]:
@@ -257,14 +144,14 @@ def _qm9_files() -> list[Path]:
     return files
 
 
-def _qm9_rows() -> Iterator[tuple[int, str]]:
+def _qm9_rows() -> Iterator[Entry]:
     for path in _qm9_files():
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 yield int(row["Index"]), row["SMILES"]
 
 
-def qm9_smiles() -> list[tuple[int, str]]:
+def qm9_smiles() -> list[Entry]:
     """Gdb index (from 1) and SMILES of each QM9 molecule as qm9pack gives them, sorted.
 
     Raises `MolflddError` if qm9pack is not installed.
@@ -272,24 +159,190 @@ def qm9_smiles() -> list[tuple[int, str]]:
     return sorted(_qm9_rows())
 
 
-def _build_qm9() -> MoleculeDataset:
-    ids, smiles = zip(*qm9_smiles(), strict=True)
-    dataset, report = build_dataset("qm9", smiles, ids=ids)
-    if report.skipped:
-        Console(stderr=True).print(f"qm9: {report}", soft_wrap=True, markup=False)
-    return dataset
+def qm9_source() -> Source:
+    """QM9 as the package qm9pack gives it, numbered by the gdb index (from 1) and in its order.
 
-
-def load_qm9(cache_dir: Path | None = None) -> MoleculeDataset:
-    """QM9 as the package qm9pack gives it, in the order of the gdb index, which is `ids`.
-
-    Parsed once and then read from `cache_dir` (default `cache_directory`). Raises `MolflddError`
-    if qm9pack is not installed or the cache cannot be written.
+    Raises `MolflddError` if qm9pack is not installed.
     """
     _qm9_files()
-    source = importlib.metadata.version("qm9pack")
-    file_name = f"qm9-qm9pack{source}-rdkit{rdBase.rdkitVersion}-format{CACHE_FORMAT}.npz"
-    return cached_dataset((cache_dir or cache_directory()) / file_name, _build_qm9)
+    version = f"qm9pack{importlib.metadata.version('qm9pack')}"
+    return Source("qm9", version, {"all": qm9_smiles})
+
+
+def load_qm9() -> MoleculeDataset:
+    """QM9; its `ids` are the gdb indices. Raises what `qm9_source` and `cached_dataset` raise."""
+    return cached_dataset(qm9_source())
+
+
+# --- ZINC250k
+
+ZINC250K = Download(
+    "250k_rndm_zinc_drugs_clean_3.csv",
+    "35e3f1a52b1badc0697e373d73a18ad773f415936ff992f4c6baa2e067b3e6ae",
+    (
+        "https://raw.githubusercontent.com/aspuru-guzik-group/chemical_vae/"
+        "37b9f96470d4471c0593cffefa448e0a8a184ef6/models/zinc_properties/"
+        "250k_rndm_zinc_drugs_clean_3.csv",
+        "https://huggingface.co/datasets/chao1224/MoleculeSTM/resolve/main/ZINC250K_data/raw/"
+        "250k_rndm_zinc_drugs_clean_3.csv",
+        "https://huggingface.co/datasets/chao1224/ChatDrug_data/resolve/main/small_molecule/"
+        "250k_rndm_zinc_drugs_clean_3.csv",
+    ),
+    "get the file elsewhere and give its path with --data",
+)
+"""The file that all ZINC250k results in the literature go back to."""
+
+ZINC250K_TEST = Download(
+    "valid_idx_zinc250k.json",
+    "cf1af3a8588c947493ff0a2b60178db6726e9a4dbb445235b149cd3bbe6831df",
+    (
+        "https://raw.githubusercontent.com/harryjo97/GruM/master/GruM_2D/data/"
+        "valid_idx_zinc250k.json",
+        "https://raw.githubusercontent.com/divelab/DIG_storage/main/ggraph/valid_idx_zinc250k.json",
+    ),
+    "get the file elsewhere and give its path with --set data.split=PATH, or hold out by hash "
+    "with --set data.split=hash",
+)
+"""The rows, from 0, that make up the standard test set."""
+
+
+def zinc250k_source(path: Path | None = None) -> Source:
+    """ZINC250k in the order of the published file, numbered by its rows from 1.
+
+    Args:
+        path: A copy of the file; by default it is downloaded when the molecules are asked for.
+    """
+
+    def smiles() -> Iterator[str]:
+        return iterate_smiles(path or fetch(ZINC250K))
+
+    return Source("zinc250k", ZINC250K.sha256[:12], {"all": lambda: _numbered(smiles)})
+
+
+def load_zinc250k(path: Path | None = None) -> MoleculeDataset:
+    """ZINC250k; its `ids` are rows from 1.
+
+    Raises `MolflddError` if it cannot be downloaded, and what `cached_dataset` raises.
+    """
+    return cached_dataset(zinc250k_source(path))
+
+
+def _split_zinc250k(
+    dataset: MoleculeDataset, fraction: float
+) -> tuple[MoleculeDataset, MoleculeDataset]:
+    """The standard division, whatever the fraction."""
+    return split_by_file(dataset, fetch(ZINC250K_TEST), "rows")
+
+
+# --- MOSES
+
+_MOSES_PARTS = ("train", "test", "test_scaffolds")
+
+
+def _moses_file(part: str) -> Path:
+    """A csv.gz file of the package molsets, found without importing it (its code is from 2020)."""
+    try:
+        distribution = importlib.metadata.distribution("molsets")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise MolflddError(
+            "MOSES needs the data in the package molsets: pip install --no-deps molsets"
+        ) from error
+    path = Path(str(distribution.locate_file(f"moses/dataset/data/{part}.csv.gz")))
+    if not path.is_file():
+        raise MolflddError(f"the package molsets has no {path.name}; reinstall it")
+    return path
+
+
+def moses_source() -> Source:
+    """MOSES as the package molsets gives it: the parts train, test and test_scaffolds.
+
+    The molecules of each part are numbered by its rows from 1. Raises `MolflddError` if molsets
+    is not installed.
+    """
+    files = {part: _moses_file(part) for part in _MOSES_PARTS}
+    parts = {
+        part: partial(_numbered, partial(iterate_smiles, path)) for part, path in files.items()
+    }
+    return Source("moses", f"molsets{importlib.metadata.version('molsets')}", parts)
+
+
+def load_moses() -> MoleculeDataset:
+    """MOSES in its parts, one after another. Raises what its source and `cached_dataset` raise."""
+    return cached_dataset(moses_source())
+
+
+# --- files
+
+FILE = "file"
+"""The name that stands for the molecules of a file."""
+
+
+def _no_file() -> MoleculeDataset:
+    raise UsageError(
+        f"the data set '{FILE}' stands for a file of yours; name it, as in molfldd train my.smi, "
+        "or by the config key 'data.path'"
+    )
+
+
+def _checksum(path: Path) -> str:
+    """SHA-256 (hex) of a file; raises `UsageError` if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}; check the path") from error
+
+
+def file_source(
+    path: Path, column: str | None = None, rules: Rules | None = None, distinct: bool = True
+) -> Source:
+    """The molecules of a file, numbered by lines, rows or records from 1.
+
+    Args:
+        path: See `molfldd.molecules.files.iterate_smiles`.
+        column: Of the SMILES in a table.
+        rules: Which molecules are left out.
+        distinct: See `Source`.
+
+    Raises:
+        UsageError: if the file cannot be read.
+    """
+    rules = rules or Rules()
+    atoms = None if rules.vocabulary is None else rules.vocabulary.to_json()
+    options = [_checksum(path), unit(path), column, rules.max_atoms, atoms, distinct]
+    version = hashlib.sha256(json.dumps(options).encode()).hexdigest()[:16]
+    entries = partial(_numbered, partial(iterate_smiles, path, column))
+    return Source(path.name, version, {"all": entries}, rules, distinct)
+
+
+def load_file(
+    path: Path, column: str | None = None, rules: Rules | None = None, name: str = FILE
+) -> MoleculeDataset:
+    """The distinct molecules of a file, ordered by the hash of their SMILES.
+
+    Args:
+        path: See `molfldd.molecules.files.iterate_smiles`.
+        column: Of the SMILES in a table.
+        rules: Which molecules are left out.
+        name: The data set that the file is a copy of. Its published file gives exactly that data
+            set; any other file is read as one of the user's, and a line on stderr says so.
+
+    Returns:
+        The data set; `ids` are the numbers, from 1, of lines, rows or records.
+
+    Raises:
+        UsageError: if the file cannot be read.
+        MolflddError: if it holds no usable molecule, or the cache cannot be written.
+    """
+    published = DATASETS[name].published if name in DATASETS else None
+    if published is not None and published.sha256 == _checksum(path):
+        return published.load(path)
+    if published is not None:
+        _say(f"{path} is not the published file of {name} (its SHA-256 differs): read as any file")
+    return cached_dataset(file_source(path, column, rules))
+
+
+# --- training and test part
 
 
 def in_test_split(smiles: str, fraction: float) -> bool:
@@ -297,8 +350,7 @@ def in_test_split(smiles: str, fraction: float) -> bool:
 
     So the same molecule is always on the same side, and a larger fraction only adds molecules.
     """
-    head = hashlib.sha256(smiles.encode()).digest()[:8]
-    return int.from_bytes(head, "big") < fraction * _HASH_RANGE
+    return smiles_key(smiles) < fraction * _HASH_RANGE
 
 
 def split(
@@ -310,7 +362,15 @@ def split(
     """
     if not 0 < fraction < 1:
         raise UsageError(f"the test fraction is {fraction}; choose one between 0 and 1")
-    return _divide(dataset, np.array([in_test_split(entry, fraction) for entry in dataset.smiles]))
+    chosen = (in_test_split(entry, fraction) for entry in dataset.iterate_smiles())
+    return _divide(dataset, np.fromiter(chosen, bool, len(dataset)))
+
+
+def split_by_part(
+    dataset: MoleculeDataset, fraction: float
+) -> tuple[MoleculeDataset, MoleculeDataset]:
+    """The parts "train" and "test" that the source comes in, whatever the fraction."""
+    return dataset.part("train"), dataset.part("test")
 
 
 def split_by_file(
@@ -325,7 +385,7 @@ def split_by_file(
     Raises `UsageError` if the file cannot be used with this data set.
     """
     numbers = _read_indices(path) + 1 - _FIRST_NUMBER[convention]
-    ids = np.arange(1, len(dataset) + 1) if dataset.ids is None else dataset.ids
+    ids = dataset.ids
     if not numbers.size or numbers.min() < 1 or numbers.max() > ids.max():
         raise UsageError(
             f"the split {path} is empty or exceeds the {ids.max():,} molecules of {dataset.name}, "
@@ -355,18 +415,64 @@ def _read_indices(path: Path) -> NDArray[np.int64]:
         ) from error
 
 
+# --- the known ones
+
+
+@dataclass(frozen=True)
+class Published:
+    """The one file that a data set is read from, which users may have a copy of.
+
+    Attributes:
+        sha256: Checksum of its content, hex.
+        load: The data set from a copy.
+    """
+
+    sha256: str
+    load: Callable[[Path], MoleculeDataset]
+
+
 @dataclass(frozen=True)
 class DatasetInfo:
-    """A data set known by name: how to load it, what it is, and the extra that brings it."""
+    """A data set known by name.
+
+    Attributes:
+        loader: Loads it.
+        summary: What it is.
+        extra: The extra of molfldd that brings it; None if none does.
+        origin: How else it comes.
+        divide: Its own division into a training and a test part, given a fraction.
+        published: The file it is read from, if it is one file.
+    """
 
     loader: Callable[[], MoleculeDataset]
     summary: str
-    extra: str
+    extra: str | None = None
+    origin: str = ""
+    divide: Callable[[MoleculeDataset, float], tuple[MoleculeDataset, MoleculeDataset]] = split
+    published: Published | None = None
 
 
 DATASETS: dict[str, DatasetInfo] = {
     "qm9": DatasetInfo(
         load_qm9, "130,831 organic molecules with up to 9 heavy atoms (C, N, O, F)", "qm9"
+    ),
+    "zinc250k": DatasetInfo(
+        load_zinc250k,
+        "249,455 drug-like molecules with up to 38 heavy atoms",
+        origin="downloaded when first used, 23 MB",
+        divide=_split_zinc250k,
+        published=Published(ZINC250K.sha256, load_zinc250k),
+    ),
+    "moses": DatasetInfo(
+        load_moses,
+        "1,936,962 drug-like molecules with up to 27 heavy atoms, in three parts",
+        origin="pip install --no-deps molsets",
+        divide=split_by_part,
+    ),
+    FILE: DatasetInfo(
+        _no_file,
+        "your own molecules: .smi, .txt, .csv, .tsv or .sdf, also with .gz",
+        origin="molfldd train FILE",
     ),
 }
 """The data sets that can be loaded by name."""

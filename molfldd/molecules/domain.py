@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from rdkit import Chem
+from rich.console import Console
 from torch import Tensor, nn
 
 from molfldd.core.blocks import Block, Codes, Examples
-from molfldd.domain import Data, Domain
-from molfldd.molecules.codec import decode
-from molfldd.molecules.datasets import MoleculeDataset, load_dataset, split, split_by_file
+from molfldd.domain import Data, Domain, Report, Writer
+from molfldd.errors import UsageError
+from molfldd.molecules.codec import canonical_smiles, decode, parse_smiles
+from molfldd.molecules.datasets import (
+    DATASETS,
+    FILE,
+    MAX_ATOMS,
+    MoleculeDataset,
+    Rules,
+    load_dataset,
+    load_file,
+    split,
+    split_by_file,
+)
+from molfldd.molecules.files import WRITERS, read_molecules, read_smiles_aloud, unit
 from molfldd.molecules.metrics import distinct, valid
 from molfldd.molecules.network import GraphTransformer, GraphTransformerConfig
 from molfldd.molecules.vocabulary import Vocabulary
@@ -26,22 +40,115 @@ class MoleculeData:
 
     Attributes:
         name: A known data set (see ``molfldd datasets``).
+        path: A file to read instead: a copy of that data set, or molecules of your own.
+        smiles_column: Of a table in that file; by default "smiles" or else the first.
+        max_atoms: Larger molecules of that file are left out.
+        atoms: Molecules of that file with others are left out; by default it decides itself which
+            atoms there are. Element and charge: C, N+, O-.
         test_fraction: Share held out, by the hash of each SMILES.
-        split: A JSON file of test molecules to use instead.
+        split: What is held out: by default what is usual for the data set; "hash" for
+            `test_fraction`; or a JSON file of test molecules.
         split_convention: What the file's numbers mean: "gdb" ids or "rows" from 0.
     """
 
     name: str = "qm9"
+    path: str | None = None
+    smiles_column: str | None = None
+    max_atoms: int | None = None
+    atoms: tuple[str, ...] | None = None
     test_fraction: float = 0.1
     split: str | None = None
     split_convention: Literal["gdb", "rows"] = "gdb"
 
+    def __post_init__(self) -> None:
+        if self.max_atoms is not None and not 1 <= self.max_atoms <= MAX_ATOMS:
+            raise ValueError(f"max_atoms must be between 1 and {MAX_ATOMS}, got {self.max_atoms}")
+
     def load(self) -> tuple[MoleculeDataset, MoleculeDataset]:
-        """Training and test molecules."""
-        dataset = load_dataset(self.name)
-        if self.split is None:
+        """Training and test molecules.
+
+        Raises:
+            UsageError: for a file that cannot be read or divided, or that is not named.
+            MolflddError: if the molecules cannot be had.
+        """
+        return self.divide(self.load_all())
+
+    def load_all(self) -> MoleculeDataset:
+        """The molecules before they are divided; raises as ``load`` does."""
+        if self.path is not None:
+            return load_file(Path(self.path), self.smiles_column, self._rules(), self.name)
+        if self.name != FILE and (self.smiles_column or self.max_atoms or self.atoms):
+            raise UsageError(
+                f"smiles_column, max_atoms and atoms are for files, and {self.name} is none; "
+                "leave them out, or name a file by the config key 'data.path'"
+            )
+        return load_dataset(self.name)
+
+    def _rules(self) -> Rules:
+        vocabulary = None if self.atoms is None else Vocabulary.from_json(self.atoms)
+        return Rules(self.max_atoms or MAX_ATOMS, vocabulary)
+
+    def divide(self, dataset: MoleculeDataset) -> tuple[MoleculeDataset, MoleculeDataset]:
+        """Training and test part of the molecules that ``load_all`` gave; raises as ``load``."""
+        parts = self._parts(dataset)
+        if not all(map(len, parts)):
+            raise UsageError(
+                f"{dataset.name} has {len(dataset):,} usable molecules, too few to hold out "
+                f"{self.test_fraction:.0%} of them; give more, or another data.test_fraction"
+            )
+        return parts
+
+    def _parts(self, dataset: MoleculeDataset) -> tuple[MoleculeDataset, MoleculeDataset]:
+        if self.split is None and dataset.name in DATASETS:
+            return DATASETS[dataset.name].divide(dataset, self.test_fraction)
+        if self.split is None or self.split == "hash":
             return split(dataset, self.test_fraction)
         return split_by_file(dataset, Path(self.split), self.split_convention)
+
+    def show_report(self, dataset: MoleculeDataset) -> None:
+        """Say on stderr what was read, skipped and why, and what is left, unless all was kept."""
+        report = dataset.report
+        if report is None or (self.path is None and not report.skipped):
+            return
+        console = Console(stderr=True, highlight=False)
+        console.print(report.table(dataset.name, unit(Path(self.path or ""))))
+        console.print(
+            f"atoms {' '.join(dataset.vocabulary.names)}; {dataset.sizes.min()} to "
+            f"{dataset.sizes.max()} per molecule, {dataset.sizes.mean():.1f} on average",
+            soft_wrap=True,
+            markup=False,
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """SMILES to compare with; None where there are none."""
+
+    reference: list[str] | None
+    training: list[str] | None
+
+
+def comparison_with(name: str, own: MoleculeData | None = None) -> Comparison:
+    """What a name stands for: a data set, a file of SMILES (no training molecules) or "none".
+
+    Args:
+        name: The name.
+        own: The data of the model that is evaluated; its split is used if it is of that name.
+
+    Raises:
+        UsageError: for another name, or for a file that cannot be read.
+    """
+    if name == "none":
+        return Comparison(None, None)
+    if name in DATASETS:
+        train, test = (own if own and own.name == name else MoleculeData(name)).load()
+        return Comparison(test.smiles, train.smiles)
+    if Path(name).suffix:
+        return Comparison(read_smiles_aloud(Path(name)), None)
+    raise UsageError(
+        f"there is no reference '{name}'; known are: {', '.join(DATASETS)}, none, "
+        "or give the path of a file of SMILES"
+    )
 
 
 def bond_count(sizes: Tensor) -> Tensor:
@@ -62,13 +169,17 @@ class Molecules(Domain):
     largest: int
 
     name = "molecules"
+    plural = "molecules"
+    judgement = "valid"
     DataConfig = MoleculeData
     NetworkConfig = GraphTransformerConfig
 
     @classmethod
     def load(cls, config: MoleculeData) -> Data:
         """Read (or take from the cache) and divide the molecules."""
-        train, test = config.load()
+        dataset = config.load_all()
+        rank_zero_only(config.show_report)(dataset)
+        train, test = config.divide(dataset)
         domain = cls(train.vocabulary, train.max_atoms)
         return Data(domain, domain.examples(train), domain.examples(test), train.fingerprint)
 
@@ -110,6 +221,45 @@ class Molecules(Domain):
             "valid": len(kept) / max(1, len(decoded)),
             "unique": len(distinct(kept)) / max(1, len(kept)),
         }
+
+    def usable(self, example: Chem.Mol) -> Chem.Mol | None:
+        """The molecule of its canonical SMILES; None unless valid by the headline definition."""
+        smiles = valid(example)
+        return None if smiles is None else parse_smiles(smiles)
+
+    def text(self, example: Chem.Mol) -> str:
+        """Stereo-free canonical SMILES."""
+        return canonical_smiles(example)
+
+    @classmethod
+    def writers(cls) -> Mapping[str, Writer]:
+        """See ``molfldd.molecules.files``."""
+        return WRITERS
+
+    def evaluate(
+        self,
+        draws: Iterable[Sequence[Chem.Mol]],
+        data: MoleculeData,
+        metrics: Mapping[str, Any],
+        reference: str | None,
+    ) -> Report:
+        """Validity, uniqueness, novelty and FCD; the reference as for ``evaluate_file``."""
+        from molfldd.molecules import evaluation
+
+        comparison = comparison_with(reference or data.name, data)
+        return evaluation.evaluate_draws(draws, comparison.reference, comparison.training)
+
+    @classmethod
+    def evaluate_file(cls, path: Path, reference: str | None) -> Report:
+        """The same of molecules in a file, see ``molfldd.molecules.files.read_molecules``.
+
+        The reference is the name of a data set, a file of SMILES (no novelty then) or "none".
+        """
+        from molfldd.molecules import evaluation
+
+        molecules = read_molecules(path)
+        comparison = comparison_with(reference or "none")
+        return evaluation.evaluate(molecules, comparison.reference, comparison.training)
 
     def to_json(self) -> dict[str, Any]:
         """Vocabulary and largest size."""

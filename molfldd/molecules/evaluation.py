@@ -9,13 +9,12 @@ from rdkit import Chem, rdBase
 from rich.table import Table
 
 from molfldd.errors import MolflddError, UsageError
+from molfldd.metrics import Statistics, frechet_distance
 from molfldd.molecules import metrics
 from molfldd.molecules.fcd import (
     FCD_TORCH_VERSION,
-    Statistics,
     content_hash,
     fcd,
-    frechet_distance,
     reference_statistics,
     statistics,
 )
@@ -206,6 +205,16 @@ def fcd_gdss(molecules: Iterable[Chem.Mol | None], reference: Sequence[str]) -> 
     """
     corrected = map(metrics.gdss_corrected, molecules)
     return fcd([smiles for smiles in corrected if smiles is not None], reference)
+
+
+def evaluate_draws(
+    draws: Iterable[Sequence[Chem.Mol]],
+    reference: Sequence[str] | None,
+    training: Sequence[str] | None,
+) -> Report | Summary:
+    """Scores of one set of samples as `evaluate` gives them, or of several as `summarize` does."""
+    reports = [evaluate(molecules, reference, training) for molecules in draws]
+    return reports[0] if len(reports) == 1 else summarize(reports)
 
 
 def summarize(reports: Sequence[Report]) -> Summary:

@@ -1,15 +1,15 @@
 """Fréchet ChemNet Distance (FCD): how far two sets of molecules are apart, 0 for the same set.
 
-The network and its input are those of the package fcd-torch; the distance itself is computed
-here, by symmetric eigendecompositions in float64. A distance depends on the number of molecules
-on both sides (fewer give a larger one) and on stereochemistry, so it belongs with its protocol.
+The network and its input are those of the package fcd-torch; the distance itself is that of
+`molfldd.metrics`, by symmetric eigendecompositions in float64. It depends on the number of
+molecules on both sides (fewer give a larger one) and on stereochemistry, so it belongs with its
+protocol.
 """
 
 import hashlib
 import importlib.metadata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import track
 
 from molfldd.errors import MolflddError
+from molfldd.metrics import Statistics, frechet_distance
 from molfldd.molecules.codec import parse_smiles
 from molfldd.storage import cache_directory, read_cache, write_cache
 
@@ -30,15 +31,6 @@ FCD_TORCH_VERSION = importlib.metadata.version("fcd-torch")
 
 _BATCH = 500
 _BATCHES_WORTH_A_BAR = 4
-
-
-@dataclass(frozen=True, eq=False)
-class Statistics:
-    """ChemNet activations of `count` molecules: `mean` (512,), `covariance` (512, 512), float64."""
-
-    mean: NDArray[np.float64]
-    covariance: NDArray[np.float64]
-    count: int
 
 
 def fcd(smiles: Sequence[str], reference: Sequence[str]) -> float:
@@ -53,31 +45,11 @@ def fcd(smiles: Sequence[str], reference: Sequence[str]) -> float:
     return frechet_distance(statistics(smiles), reference_statistics(reference))
 
 
-def frechet_distance(first: Statistics, second: Statistics) -> float:
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2): squared Fréchet distance of Gaussians.
-
-    Works for singular covariances. Rounding can make it about -1e-6 for equal statistics.
-    """
-    root = _square_root(first.covariance)
-    eigenvalues = np.linalg.eigvalsh(_symmetric(root @ second.covariance @ root))
-    overlap = np.sqrt(eigenvalues.clip(min=0)).sum()
-    shift = np.square(first.mean - second.mean).sum()
-    return float(shift + first.covariance.trace() + second.covariance.trace() - 2 * overlap)
-
-
-def _symmetric(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    return (matrix + matrix.T) / 2
-
-
-def _square_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Square root of a symmetric positive semidefinite matrix."""
-    eigenvalues, vectors = np.linalg.eigh(_symmetric(matrix))
-    root: NDArray[np.float64] = (vectors * np.sqrt(eigenvalues.clip(min=0))) @ vectors.T
-    return root
-
-
 def statistics(smiles: Iterable[str]) -> Statistics:
-    """Statistics of molecules, repetitions counted; raises `MolflddError` as `fcd` does."""
+    """Statistics of the 512 ChemNet activations of molecules, repetitions counted.
+
+    Raises `MolflddError` as `fcd` does.
+    """
     counts = Counter(_chemnet_smiles(entry) for entry in smiles)
     if counts.total() < 2:
         raise MolflddError(

@@ -2,9 +2,9 @@
 
 import csv
 import gzip
-import os
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -14,9 +14,12 @@ from typing import IO, Any, TextIO, cast
 from rdkit import Chem
 from rdkit.Chem import Draw, rdDepictor
 from rdkit.rdBase import BlockLogs
+from rich.console import Console
 
+from molfldd import storage
 from molfldd.errors import MolflddError, UsageError
-from molfldd.molecules.codec import to_smiles
+from molfldd.molecules.codec import parse_smiles, to_smiles
+from molfldd.molecules.report import ParseReport
 from molfldd.storage import atomic_path
 
 PICTURE_MOLECULES = 24
@@ -25,23 +28,6 @@ PICTURE_MOLECULES = 24
 _PICTURE_COLUMNS = 6
 _PICTURE_CELL = (200, 200)
 _draw_grid: Callable[..., Any] = Draw.MolsToGridImage
-
-
-@dataclass(frozen=True)
-class ParseReport:
-    """What became of the lines or records of a file: `skipped` counts them by reason."""
-
-    read: int
-    kept: int
-    skipped: Mapping[str, int]
-
-    def __str__(self) -> str:
-        """One line: ``100 read, 97 kept, 3 skipped (2 not a SMILES, 1 empty)``."""
-        by_count = sorted(self.skipped.items(), key=lambda item: (-item[1], item[0]))
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in by_count)
-        total = sum(self.skipped.values())
-        tail = f" ({reasons})" if reasons else ""
-        return f"{self.read:,} read, {self.kept:,} kept, {total:,} skipped{tail}"
 
 
 @dataclass(frozen=True)
@@ -131,30 +117,19 @@ def _write_svg(path: Path, mols: Iterable[Chem.Mol | None]) -> WriteSummary:
     return summary
 
 
-_WRITERS: dict[str, Callable[[Path, Iterable[Chem.Mol | None]], WriteSummary]] = {
+WRITERS: dict[str, Callable[[Path, Iterable[Chem.Mol | None]], WriteSummary]] = {
     ".sdf": _write_sdf,
     ".smi": _write_smi,
     ".csv": _write_csv,
     ".png": _write_png,
     ".svg": _write_svg,
 }
+"""The writer of each suffix."""
 
 
 def check_writable(path: Path) -> None:
-    """Raise `UsageError` if `write_molecules` could not write this path; writes nothing.
-
-    For a command to call before it spends time on molecules.
-    """
-    if path.suffix.lower() not in _WRITERS:
-        raise UsageError(
-            f"cannot write {path}: the suffix {path.suffix!r} is none of {' '.join(_WRITERS)}"
-        )
-    if path.is_dir():
-        raise UsageError(f"cannot write {path}: it is a directory; name a file in it")
-    if not path.parent.is_dir():
-        raise UsageError(f"cannot write {path}: there is no directory {path.parent}; create it")
-    if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"cannot write {path}: no permission to write into {path.parent}")
+    """Raise `UsageError` if `write_molecules` could not write this path; writes nothing."""
+    storage.check_writable(path, WRITERS)
 
 
 def write_molecules(path: Path, mols: Iterable[Chem.Mol | None]) -> WriteSummary:
@@ -168,7 +143,7 @@ def write_molecules(path: Path, mols: Iterable[Chem.Mol | None]) -> WriteSummary
     """
     check_writable(path)
     with atomic_path(path) as temporary:
-        return _WRITERS[path.suffix.lower()](temporary, mols)
+        return WRITERS[path.suffix.lower()](temporary, mols)
 
 
 def _lines(file: TextIO, column: str | None) -> Iterator[str]:
@@ -187,11 +162,15 @@ def _column_position(header: list[str], column: str | None) -> int:
     return names.index(column.lower())
 
 
-def _csv_values(file: TextIO, column: str | None) -> Iterator[str]:
-    rows = csv.reader(file)
+def _csv_values(file: TextIO, column: str | None, delimiter: str = ",") -> Iterator[str]:
+    rows = csv.reader(file, delimiter=delimiter)
     position = _column_position(next(rows, []), column)
     for row in rows:
         yield row[position].strip() if position < len(row) else ""
+
+
+def _tsv_values(file: TextIO, column: str | None) -> Iterator[str]:
+    return _csv_values(file, column, delimiter="\t")
 
 
 def _sdf_smiles(file: TextIO, column: str | None) -> Iterator[str]:
@@ -205,32 +184,78 @@ _READERS: dict[str, Callable[[TextIO, str | None], Iterator[str]]] = {
     ".smi": _lines,
     ".txt": _lines,
     ".csv": _csv_values,
+    ".tsv": _tsv_values,
     ".sdf": _sdf_smiles,
 }
 
+_UNITS = {".csv": "row", ".tsv": "row", ".sdf": "record"}
 
-def read_smiles(path: Path, column: str | None = None) -> tuple[list[str], ParseReport]:
-    """SMILES of a ``.smi``, ``.txt``, ``.csv`` or ``.sdf`` file, also with ``.gz``, as they stand.
 
-    A text file has a SMILES as the first word of each line. A csv file has a header; the SMILES
-    are in `column`, by default in "smiles" in any case or else in the first. Lines without a SMILES
-    and unreadable records are counted in the report; a SMILES that is no molecule is kept, since
-    judging it is not reading. Raises `UsageError` for a file that does not exist, has another
-    suffix, is no text, or lacks the column.
-    """
+def _suffix(path: Path) -> str:
+    """The suffix that names the format, without that of the packing."""
     packed = path.suffix.lower() == ".gz"
-    suffix = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
+    return Path(path.stem).suffix.lower() if packed else path.suffix.lower()
+
+
+def unit(path: Path) -> str:
+    """What an entry of a file is called: a line, a row (the header not counted) or a record."""
+    return _UNITS.get(_suffix(path), "line")
+
+
+def iterate_smiles(path: Path, column: str | None = None) -> Iterator[str]:
+    """The SMILES of a file one after another, as they stand; empty where there is none.
+
+    A text file (``.smi``, ``.txt``) has a SMILES as the first word of each line. A table (``.csv``,
+    ``.tsv``) has a header; the SMILES are in `column`, by default in "smiles" in any case or else
+    in the first. Of an SDF record, it is the SMILES of the structure. Each also with ``.gz``.
+    Raises `UsageError` for a file that does not exist, has another suffix, is no text, or lacks
+    the column.
+    """
+    suffix = _suffix(path)
     if suffix not in _READERS:
         raise UsageError(
             f"cannot read {path}: the suffix {suffix!r} is none of {' '.join(_READERS)} "
             "(each also with .gz)"
         )
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
     try:
-        with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig") as file:
-            entries = list(_READERS[suffix](cast(TextIO, file), column))
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        with opened(path, "rt", encoding="utf-8-sig") as file:
+            yield from _READERS[suffix](cast(TextIO, file), column)
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise UsageError(f"cannot read {path}: {error}; check the path and the format") from error
+
+
+def read_smiles(path: Path, column: str | None = None) -> tuple[list[str], ParseReport]:
+    """What `iterate_smiles` gives, without the empty ones, which the report counts.
+
+    A SMILES that is no molecule is kept, since judging it is not reading. Raises what
+    `iterate_smiles` raises.
+    """
+    entries = list(iterate_smiles(path, column))
     smiles = [entry for entry in entries if entry]
     empty = len(entries) - len(smiles)
     skipped = {"without a SMILES": empty} if empty else {}
     return smiles, ParseReport(len(entries), len(smiles), skipped)
+
+
+def _say(message: str) -> None:
+    Console(stderr=True).print(message, soft_wrap=True, markup=False, highlight=False)
+
+
+def read_smiles_aloud(path: Path) -> list[str]:
+    """SMILES of a file (see `read_smiles`), saying on stderr what was left out."""
+    smiles, report = read_smiles(path)
+    _say(f"{path}: {report}")
+    return smiles
+
+
+def read_molecules(path: Path) -> list[Chem.Mol | None]:
+    """Molecules of a file (see `read_smiles`), None for each line or record that is none.
+
+    Says on stderr how many those are.
+    """
+    smiles, report = read_smiles(path)
+    molecules = [parse_smiles(entry) for entry in smiles]
+    broken = molecules.count(None)
+    _say(f"{path}: {report}; {broken:,} of the kept cannot be parsed; both count as not valid")
+    return [*molecules, *[None] * (report.read - report.kept)]

@@ -4,15 +4,13 @@ Atoms are nodes; every unordered pair of atoms is a bond variable with a state o
 attend to each other with a bias and a message from their pair; a pair is updated from its two
 atoms symmetrically. Permuting the atoms thus permutes the output, unless the network is told who
 is who: with ``identity="canonical"`` each atom and each pair gets an embedding of its position in
-the canonical order.
-
-Pairs (i, j), i < j, are numbered j (j - 1) / 2 + i, so a smaller molecule is a prefix of a larger
-one in both blocks.
+the canonical order. How rows of atoms and pairs lie in memory is the layout's affair and changes
+no number; see ``molfldd.molecules.layouts``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from molfldd.core.blocks import Masks, Probs
+from molfldd.molecules.layouts import Dense, Layout, Packed, pair_endpoints
 from molfldd.nn.layers import Modulation, TimeEmbedding, feed_forward, zero_linear
+
+LAYOUTS: Mapping[str, Callable[[Masks], Layout]] = {"dense": Dense, "packed": Packed}
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class GraphTransformerConfig:
         heads: Attention heads; must divide ``width``.
         identity: "canonical" tells atoms apart by their position in the order they come in,
             "none" keeps the network equivariant.
+        layout: "dense" pads every molecule to the largest of its batch, "packed" computes without
+            padding, by segment reductions; parameters and results are the same.
     """
 
     layers: int = 4
@@ -41,33 +44,13 @@ class GraphTransformerConfig:
     pair_width: int = 32
     heads: int = 8
     identity: Literal["canonical", "none"] = "canonical"
+    layout: Literal["dense", "packed"] = "dense"
 
     def __post_init__(self) -> None:
         if min(self.layers, self.width, self.pair_width, self.heads) < 1:
             raise ValueError("layers, width, pair_width and heads must be at least 1")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
-
-
-def pair_endpoints(atoms: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """The two atoms i < j of every pair, (P,) each, in the order of j (j - 1) / 2 + i."""
-    j, i = torch.tril_indices(atoms, atoms, -1, device=device)
-    return i, j
-
-
-def pair_table(atoms: int, device: torch.device | None = None) -> Tensor:
-    """Index of the pair of any two atoms, (n, n); the diagonal holds P, one past the last."""
-    i, j = pair_endpoints(atoms, device)
-    table = torch.full((atoms, atoms), len(i), device=device)
-    table[i, j] = table[j, i] = torch.arange(len(i), device=device)
-    return table
-
-
-def as_matrix(pairs: Tensor, table: Tensor) -> Tensor:
-    """Pairs (B, P, C) as a symmetric matrix over atoms with a zero diagonal, (B, n, n, C)."""
-    padded = torch.nn.functional.pad(pairs, (0, 0, 0, 1))
-    flat = padded.index_select(1, table.flatten())
-    return flat.reshape(len(pairs), *table.shape, pairs.shape[-1])
 
 
 class GraphLayer(nn.Module):
@@ -92,49 +75,44 @@ class GraphLayer(nn.Module):
         )
 
     def forward(
-        self, atoms: Tensor, pairs: Tensor, condition: Tensor, bias: Tensor, table: Tensor
+        self, atoms: Tensor, pairs: Tensor, condition: Tensor, layout: Layout
     ) -> tuple[Tensor, Tensor]:
-        """Atoms (B, n, width) and pairs (B, P, pair_width), both updated.
+        """Atoms (atoms, width) and pairs (pairs, pair_width), both updated.
 
         Args:
-            atoms: Features of atoms.
-            pairs: Features of pairs.
+            atoms: Features of atoms, in rows of the layout.
+            pairs: Features of pairs, in rows of the layout.
             condition: (B, width).
-            bias: 0 for atoms that exist, a large negative number for padding, (B, 1, 1, n).
-            table: See ``pair_table``.
+            layout: How the rows belong together.
         """
-        (scale, shift, gate), (scale2, shift2, gate2) = self.modulate_atoms(condition)
-        x = self.norm_attention(atoms) * scale + shift
-        atoms = atoms + gate * self.attend(x, self.norm_pairs(pairs), bias, table)
-        x = self.norm_atoms(atoms) * scale2 + shift2
-        atoms = atoms + gate2 * self.atoms_forward(x)
-        ((scale, shift, gate),) = self.modulate_pairs(condition)
-        e = self.norm_pairs(pairs) * scale + shift
-        pairs = pairs + gate * self.pairs_forward(
-            torch.cat([e, self.endpoints(self.norm_atoms(atoms))], -1)
+        attention, forward = (
+            [layout.over_atoms(part) for part in triple]
+            for triple in self.modulate_atoms(condition)
         )
+        scale, shift, gate = attention
+        x = self.norm_attention(atoms) * scale + shift
+        atoms = atoms + gate * self.attend(x, self.norm_pairs(pairs), layout)
+        scale, shift, gate = forward
+        x = self.norm_atoms(atoms) * scale + shift
+        atoms = atoms + gate * self.atoms_forward(x)
+        scale, shift, gate = (layout.over_pairs(part) for part in self.modulate_pairs(condition)[0])
+        e = self.norm_pairs(pairs) * scale + shift
+        ends = self.endpoints(self.norm_atoms(atoms), layout)
+        pairs = pairs + gate * self.pairs_forward(torch.cat([e, ends], -1))
         return atoms, pairs
 
-    def attend(self, x: Tensor, pairs: Tensor, bias: Tensor, table: Tensor) -> Tensor:
+    def attend(self, x: Tensor, pairs: Tensor, layout: Layout) -> Tensor:
         """Attention over atoms; pairs bias the weights and are averaged with them."""
-        q, k, v = (
-            y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in self.qkv(x).chunk(3, -1)
+        q, k, v = (y.unflatten(-1, (self.heads, -1)) for y in self.qkv(x).chunk(3, -1))
+        merged: Tensor = self.merge(
+            torch.cat(layout.attend(q, k, v, pairs, self.pair_bias(pairs)), -1)
         )
-        neighbours = as_matrix(pairs, table)
-        pair_bias = as_matrix(self.pair_bias(pairs), table)
-        logits = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-        weights = torch.softmax(logits + pair_bias.permute(0, 3, 1, 2) + bias, -1)
-        from_atoms = (weights @ v).transpose(1, 2).flatten(-2)
-        from_pairs = (weights.transpose(1, 2) @ neighbours.to(weights.dtype)).flatten(-2)
-        merged: Tensor = self.merge(torch.cat([from_atoms, from_pairs], -1))
         return merged
 
-    def endpoints(self, atoms: Tensor) -> Tensor:
-        """Symmetric features of the two atoms of each pair: sum and product, (B, P, 2 pair)."""
-        i, j = pair_endpoints(atoms.shape[1], atoms.device)
-        features = self.to_pair(atoms)
-        a_i, b_i = features.index_select(1, i).chunk(2, -1)
-        a_j, b_j = features.index_select(1, j).chunk(2, -1)
+    def endpoints(self, atoms: Tensor, layout: Layout) -> Tensor:
+        """Symmetric features of the two atoms of each pair: sum and product, (pairs, 2 pair)."""
+        i, j = layout.endpoints(self.to_pair(atoms))
+        (a_i, b_i), (a_j, b_j) = i.chunk(2, -1), j.chunk(2, -1)
         return torch.cat([a_i + a_j, b_i * b_j], -1)
 
 
@@ -165,6 +143,7 @@ class GraphTransformer(nn.Module):
             self.atom_identity = nn.Embedding(largest, width)
             self.pair_identity = nn.Embedding(largest * (largest - 1) // 2, pair)
         self.identity = config.identity
+        self.layout = LAYOUTS[config.layout]
         self.layers = nn.ModuleList(GraphLayer(config) for _ in range(config.layers))
         self.norm_atoms = nn.LayerNorm(width)
         self.norm_pairs = nn.LayerNorm(pair)
@@ -187,24 +166,24 @@ class GraphTransformer(nn.Module):
             "atoms" (B, n, C) and "bonds" (B, P, C').
         """
         exists = mask["atoms"]
-        n = exists.shape[1]
+        layout = self.layout(mask)
         condition = self.embed_time(time) + self.embed_size(exists.sum(-1))
-        atoms = self.embed_atoms(values["atoms"]) + condition[:, None]
-        pairs = self.embed_pairs(values["bonds"])
+        atoms, pairs = layout.pack(values["atoms"], values["bonds"])
+        atoms = self.embed_atoms(atoms) + layout.over_atoms(condition[:, None])
+        pairs = self.embed_pairs(pairs)
         if self.identity == "canonical":
             if positions is None:
-                positions = torch.arange(n, device=exists.device).expand(len(exists), n)
-            atoms = atoms + self.atom_identity(positions)
-            pairs = pairs + self.pair_identity(pair_positions(positions))
-        bias = torch.where(exists, 0.0, -1e9)[:, None, None]
-        table = pair_table(n, exists.device)
+                positions = torch.arange(exists.shape[1], device=exists.device).expand_as(exists)
+            atom, pair = layout.pack(positions, pair_positions(positions))
+            atoms = atoms + self.atom_identity(atom)
+            pairs = pairs + self.pair_identity(pair)
         condition = torch.nn.functional.silu(condition)
         for layer in self.layers:
-            atoms, pairs = layer(atoms, pairs, condition, bias, table)
-        return {
-            "atoms": self.read_atoms(self.norm_atoms(atoms)),
-            "bonds": self.read_pairs(self.norm_pairs(pairs)),
-        }
+            atoms, pairs = layer(atoms, pairs, condition, layout)
+        atoms, pairs = layout.unpack(
+            self.read_atoms(self.norm_atoms(atoms)), self.read_pairs(self.norm_pairs(pairs))
+        )
+        return {"atoms": atoms, "bonds": pairs}
 
 
 def pair_positions(positions: Tensor) -> Tensor:

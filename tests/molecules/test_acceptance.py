@@ -14,7 +14,8 @@ import pytest
 from rdkit import Chem
 
 from molfldd.molecules import metrics
-from molfldd.molecules.codec import parse_smiles
+from molfldd.molecules.codec import decode, parse_smiles, to_smiles
+from molfldd.molecules.datasets import cached_dataset, file_source
 from molfldd.molecules.evaluation import evaluate
 from molfldd.molecules.fcd import fcd
 
@@ -104,3 +105,11 @@ def test_moses() -> None:
     mols = [parse_smiles(entry) for entry in read_lines("samples/digress_moses.smi")]
     assert len(mols) == 25_000
     assert count([metrics.valid(mol) for mol in mols]) == pytest.approx(21_508, abs=COUNTS)
+
+
+def test_zinc250k_comes_back() -> None:
+    dataset = cached_dataset(file_source(FOLDER / "zinc250k" / "part_24445.smi", distinct=False))
+    assert len(dataset) == 24_445
+    assert dataset.max_atoms == 38
+    for row, smiles in enumerate(dataset.smiles):
+        assert to_smiles(decode(*dataset.graph(row), dataset.vocabulary)) == smiles

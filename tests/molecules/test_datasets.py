@@ -1,30 +1,46 @@
+"""Data sets: in memory, from the cache, known ones, files, and how they are divided."""
+
 import dataclasses
+import gzip
+import hashlib
+import importlib.metadata
 import importlib.util
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
 
+from molfldd.download import Download
 from molfldd.errors import MolflddError, UsageError
 from molfldd.molecules import datasets
 from molfldd.molecules.codec import decode, to_smiles
 from molfldd.molecules.datasets import (
     MoleculeDataset,
+    Rules,
     build_dataset,
+    cache_file,
     cached_dataset,
+    file_source,
     load_dataset,
+    load_file,
     load_qm9,
-    read_dataset,
-    save_dataset,
     split,
     split_by_file,
 )
+from molfldd.molecules.domain import MoleculeData
+from molfldd.molecules.preparation import Source
+from molfldd.molecules.ragged import Ragged
 from molfldd.molecules.vocabulary import Vocabulary
 
 SMILES = ["C" * n + tail for n in range(1, 40) for tail in ("", "O", "N", "C#N", "C(=O)[O-]")]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MOLFLDD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture(scope="module")
@@ -51,23 +67,18 @@ def test_broken_lines_are_counted_and_not_fatal() -> None:
     assert made.ids.tolist() == [0, 7]
     assert (report.read, report.kept) == (8, 2)
     assert report.skipped == {
-        "not a SMILES": 3,
+        "not a SMILES": 2,
+        "without a SMILES": 1,
         "with radicals, isotopes, wildcards or special bonds": 1,
         "with F, not in the vocabulary": 1,
         "with more than 255 atoms": 1,
     }
-    assert str(report).startswith("8 read, 2 kept, 6 skipped (3 not a SMILES, 1 with F,")
+    assert str(report).startswith("8 read, 2 kept, 6 skipped (2 not a SMILES, 1 with F,")
 
 
 def test_nothing_usable_is_an_error() -> None:
     with pytest.raises(MolflddError, match="no molecule of junk can be used"):
         build_dataset("junk", ["C1CC", ""])
-
-
-def test_parsing_in_processes_keeps_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = build_dataset("chains", SMILES)[0]
-    monkeypatch.setattr(datasets, "_CHUNK", 50)
-    assert build_dataset("chains", SMILES)[0].fingerprint == expected.fingerprint
 
 
 def test_fingerprint_sees_every_part(dataset: MoleculeDataset) -> None:
@@ -78,11 +89,24 @@ def test_fingerprint_sees_every_part(dataset: MoleculeDataset) -> None:
         {"atoms": dataset.atoms ^ 1},
         {"bonds": dataset.bonds ^ 1},
         {"sizes": dataset.sizes - 1},
-        {"smiles": [*dataset.smiles[1:], dataset.smiles[0]]},
-        {"ids": None},
+        {"text": dataset.text.take(rows[::-1])},
+        {"ids": dataset.ids + 1},
         {"vocabulary": Vocabulary(dataset.vocabulary.atoms[::-1])},
     ):
         assert dataclasses.replace(dataset, **changed).fingerprint != dataset.fingerprint
+
+
+def test_fingerprint_does_not_drift() -> None:
+    made = build_dataset("a", ["CCO", "N", "C[N+](C)(C)C"], ids=[1, 2, 7])[0]
+    assert made.fingerprint == "517313dd4c68d9f99349c194517738f1937873fdc67db343f493931ab774a2e0"
+
+
+def test_consecutive_rows_are_shared(dataset: MoleculeDataset) -> None:
+    part = dataset.subset(range(20, 60))
+    assert part.smiles == dataset.smiles[20:60]
+    assert np.shares_memory(part.bonds, dataset.bonds)
+    assert np.shares_memory(part.text.values, dataset.text.values)
+    assert part.graph(3).atoms.tolist() == dataset.graph(23).atoms.tolist()
 
 
 def test_size_histogram(dataset: MoleculeDataset) -> None:
@@ -95,71 +119,51 @@ def test_size_histogram(dataset: MoleculeDataset) -> None:
     assert part.sum() == 1
 
 
-def test_saved_data_set_comes_back(dataset: MoleculeDataset, tmp_path: Path) -> None:
-    for made in (dataset, dataclasses.replace(dataset, ids=None)):
-        save_dataset(tmp_path / "set.npz", made)
-        read = read_dataset(tmp_path / "set.npz")
-        assert read.fingerprint == made.fingerprint
-        assert (read.name, read.smiles, read.vocabulary) == (
-            made.name,
-            made.smiles,
-            made.vocabulary,
-        )
-        assert (read.ids is None) == (made.ids is None)
-    assert [path.name for path in tmp_path.iterdir()] == ["set.npz"]
+def counting_source(builds: list[int]) -> Source:
+    """A source that notes when it is read."""
 
-
-def truncated(content: bytes) -> bytes:
-    return content[: len(content) // 2]
-
-
-def flipped(content: bytes) -> bytes:
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
-
-
-@pytest.mark.parametrize("damage", [truncated, flipped, lambda _: b"", lambda _: b"nonsense"])
-def test_damaged_cache_is_rebuilt(
-    dataset: MoleculeDataset,
-    tmp_path: Path,
-    damage: Callable[[bytes], bytes],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    path = tmp_path / "new" / "set.npz"
-    builds: list[int] = []
-
-    def build() -> MoleculeDataset:
+    def entries() -> list[tuple[int, str]]:
         builds.append(1)
-        return dataset
+        return [(1, "CCO"), (2, "CN")]
 
-    cached_dataset(path, build)
-    cached_dataset(path, build)
+    return Source("lines", "1", {"all": entries})
+
+
+def test_a_source_is_read_once(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    builds: list[int] = []
+    source = counting_source(builds)
+    first = cached_dataset(source)
+    assert cached_dataset(source).fingerprint == first.fingerprint
     assert len(builds) == 1
-    path.write_bytes(damage(path.read_bytes()))
-    assert cached_dataset(path, build).fingerprint == dataset.fingerprint
-    assert len(builds) == 2
-    assert capsys.readouterr().err.startswith("rebuilding the cache: ")
-    assert cached_dataset(path, build).fingerprint == dataset.fingerprint
-    assert len(builds) == 2
+    assert capsys.readouterr().err == ""
+    assert [path.name for path in cache.glob("[!.]*")] == [cache_file(source).name]
 
 
-def test_cache_with_other_content_than_recorded_is_refused(
-    dataset: MoleculeDataset, tmp_path: Path
+def test_another_version_is_another_file() -> None:
+    source = counting_source([])
+    assert cache_file(source) != cache_file(dataclasses.replace(source, version="2"))
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense"])
+def test_damaged_cache_is_rebuilt(
+    cache: Path, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "set.npz"
-    save_dataset(path, dataset)
-    with np.load(path) as file:
-        arrays = dict(file)
-    arrays["bonds"][0, 0] ^= 1
-    np.savez_compressed(path, **arrays)
-    with pytest.raises(MolflddError, match="does not hold what was written"):
-        read_dataset(path)
+    builds: list[int] = []
+    source = counting_source(builds)
+    fingerprint = cached_dataset(source).fingerprint
+    cache_file(source).write_bytes(content)
+    assert cached_dataset(source).fingerprint == fingerprint
+    error = capsys.readouterr().err
+    assert error.startswith("rebuilding the cache: ")
+    assert error.count("\n") == 1
+    assert cached_dataset(source).fingerprint == fingerprint
+    assert len(builds) == 2
 
 
-def test_cache_directory_that_cannot_be_made(dataset: MoleculeDataset, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+def test_cache_directory_that_cannot_be_made(cache: Path) -> None:
+    cache.write_text("")
     with pytest.raises(MolflddError, match="MOLFLDD_CACHE"):
-        cached_dataset(tmp_path / "file" / "set.npz", lambda: dataset)
+        cached_dataset(counting_source([]))
 
 
 def test_split_is_by_molecule_and_nested(dataset: MoleculeDataset) -> None:
@@ -207,14 +211,6 @@ def test_split_file_counts_molecules_of_the_source(
     assert len(train) == len(without_id_4) - len(test)
 
 
-def test_split_file_without_ids_counts_rows(dataset: MoleculeDataset, tmp_path: Path) -> None:
-    path = tmp_path / "split.json"
-    path.write_text("[1, 3]")
-    made = dataclasses.replace(dataset.subset([5, 6, 7, 8, 9]), ids=None)
-    assert split_by_file(made, path, "rows")[1].smiles == [made.smiles[1], made.smiles[3]]
-    assert split_by_file(made, path, "gdb")[1].smiles == [made.smiles[0], made.smiles[2]]
-
-
 @pytest.mark.parametrize("content", ["{}", "[1, ", '["a"]', "[]", "[195]", "[-1]", "3", None])
 def test_unusable_split_file(dataset: MoleculeDataset, tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "split.json"
@@ -232,14 +228,14 @@ def test_split_that_leaves_a_side_empty(dataset: MoleculeDataset, tmp_path: Path
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="'qm10'; known are: qm9"):
+    with pytest.raises(UsageError, match="'qm10'; known are: qm9, zinc250k, moses, file"):
         load_dataset("qm10")
 
 
-def test_qm9_without_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_qm9_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MolflddError, match=r'pip install "molfldd\[qm9\]"'):
-        load_qm9(tmp_path)
+        load_qm9()
 
 
 def test_qm9_is_read_in_the_order_of_its_index(
@@ -249,11 +245,241 @@ def test_qm9_is_read_in_the_order_of_its_index(
     (tmp_path / "a.csv").write_text(header + '"x",7,"CCO","[\'C\',\'O\']"\n"x",2,"N","[]"\n')
     (tmp_path / "b.csv").write_text(header + '"x",1,"C","[]"\n')
     monkeypatch.setattr(datasets, "_qm9_files", lambda: [tmp_path / "a.csv", tmp_path / "b.csv"])
-    monkeypatch.setattr(datasets.importlib.metadata, "version", lambda name: "1")
-    monkeypatch.setenv("MOLFLDD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1")
     made = load_dataset("qm9")
     assert made.smiles == ["C", "N", "CCO"]
-    assert made.ids is not None
     assert made.ids.tolist() == [1, 2, 7]
     (tmp_path / "a.csv").unlink()
     assert load_dataset("qm9").fingerprint == made.fingerprint
+
+
+# --- ZINC250k
+
+ZINC = 'smiles,logP,qed\n"CC(C)O\n",1.0,0.5\n"C[NH2+]C\n",1.0,0.5\n"OC(C)C\n",1,1\n"CCBr\n",1,1\n'
+
+
+@pytest.fixture
+def zinc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A csv file that passes for the published one, and its index file; nothing is downloaded."""
+    path = tmp_path / "zinc.csv"
+    path.write_text(ZINC)
+    (tmp_path / "test.json").write_text("[0, 3]")
+    published = dataclasses.replace(
+        datasets.ZINC250K, sha256=hashlib.sha256(path.read_bytes()).hexdigest()
+    )
+    places = {published: path, datasets.ZINC250K_TEST: tmp_path / "test.json"}
+    monkeypatch.setattr(datasets, "ZINC250K", published)
+    monkeypatch.setattr(datasets, "fetch", lambda file: places[file])
+    info = datasets.DATASETS["zinc250k"]
+    known = datasets.Published(published.sha256, datasets.load_zinc250k)
+    monkeypatch.setitem(datasets.DATASETS, "zinc250k", dataclasses.replace(info, published=known))
+    return path
+
+
+def test_zinc250k_has_its_rows_and_its_test_set(zinc: Path) -> None:
+    train, test = MoleculeData("zinc250k").load()
+    assert train.smiles == ["C[NH2+]C", "CC(C)O"]
+    assert train.ids.tolist() == [2, 3]
+    assert test.smiles == ["CC(C)O", "CCBr"]
+    assert train.vocabulary.names == ("C", "O", "Br", "N+")
+
+
+def test_a_copy_of_zinc250k_is_zinc250k(zinc: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.csv"
+    copy.write_bytes(zinc.read_bytes())
+    whole = load_dataset("zinc250k")
+    mine = MoleculeData("zinc250k", path=str(copy))
+    assert mine.load_all().fingerprint == whole.fingerprint
+    assert mine.load()[1].smiles == ["CC(C)O", "CCBr"]
+
+
+def test_another_file_is_not_zinc250k(
+    zinc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.smi"
+    other.write_text("\n".join(SMILES))
+    _, test = MoleculeData("zinc250k", path=str(other)).load()
+    assert set(test.smiles) == set(split(load_file(other))[1].smiles)
+    assert "other.smi is not the published file of zinc250k" in capsys.readouterr().err
+
+
+def test_zinc250k_can_be_divided_by_hash(zinc: Path) -> None:
+    train, test = MoleculeData("zinc250k", split="hash", test_fraction=0.5).load()
+    assert not set(train.smiles) & set(test.smiles)
+
+
+def test_the_published_files_are_named_by_checksum_and_mirrors() -> None:
+    for file in (datasets.ZINC250K, datasets.ZINC250K_TEST):
+        assert isinstance(file, Download)
+        assert len(bytes.fromhex(file.sha256)) == 32
+        assert len(set(file.urls)) >= 2
+        assert all(url.startswith("https://") for url in file.urls)
+
+
+# --- MOSES
+
+
+class FakeDistribution:
+    """An installed package whose files lie in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def locate_file(self, path: str) -> Path:
+        return self.folder / path
+
+
+@pytest.fixture
+def moses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "site" / "moses" / "dataset" / "data"
+    folder.mkdir(parents=True)
+    for part, lines in {
+        "train": "SMILES\nCCO\nCS\nCCO\n",
+        "test": "SMILES\nCCCl\n",
+        "test_scaffolds": "SMILES\nc1ccccc1\n",
+    }.items():
+        (folder / f"{part}.csv.gz").write_bytes(gzip.compress(lines.encode()))
+    found = FakeDistribution(tmp_path / "site")
+    monkeypatch.setattr(importlib.metadata, "distribution", lambda name: found)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1")
+    return folder
+
+
+def test_moses_has_its_own_parts(moses: Path) -> None:
+    train, test = MoleculeData("moses").load()
+    assert train.smiles == ["CCO", "CS", "CCO"]
+    assert test.smiles == ["CCCl"]
+    assert load_dataset("moses").part("test_scaffolds").smiles == ["c1ccccc1"]
+    assert train.max_atoms == test.max_atoms == 6
+
+
+def test_moses_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
+    with pytest.raises(MolflddError, match="pip install --no-deps molsets"):
+        load_dataset("moses")
+
+
+def test_moses_with_a_file_missing(moses: Path) -> None:
+    (moses / "test.csv.gz").unlink()
+    with pytest.raises(MolflddError, match=r"has no test\.csv\.gz; reinstall"):
+        load_dataset("moses")
+
+
+# --- files
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "my.smi"
+    path.write_text("\n".join([*SMILES, "CCCO", "", "C1CC", "C.C", "CC[Se]C"]))
+    return path
+
+
+def test_a_file_tells_everything_itself(file: Path) -> None:
+    made = load_file(file)
+    assert sorted(made.smiles) == sorted([*SMILES, "CC[Se]C"])
+    assert made.name == "my.smi"
+    assert made.max_atoms == 42
+    assert made.vocabulary.names == ("C", "O", "N", "Se", "O-")
+    assert made.report is not None
+    assert made.report.skipped == {
+        "the same as an earlier one": 1,
+        "without a SMILES": 1,
+        "not a SMILES": 1,
+        "in several fragments (salts, mixtures)": 1,
+    }
+    assert made.report.examples["not a SMILES"] == [(len(SMILES) + 3, "C1CC")]
+
+
+def test_both_parts_of_a_file_are_mapped(file: Path) -> None:
+    made = load_file(file)
+    for part in split(made, 0.3):
+        assert np.shares_memory(part.bonds, made.bonds)
+
+
+def test_rules_leave_out_more(file: Path) -> None:
+    data = MoleculeData("file", path=str(file), max_atoms=5, atoms=("C", "O", "N"))
+    made = data.load_all()
+    assert made.vocabulary.names == ("C", "O", "N")
+    assert made.max_atoms == 5
+    assert made.report is not None
+    assert made.report.skipped["with more than 5 atoms"] > 100
+    assert made.report.skipped["with Se, not in the vocabulary"] == 1
+
+
+def test_changed_files_and_rules_are_read_again(file: Path) -> None:
+    sources = [file_source(file), file_source(file, rules=Rules(9)), file_source(file, "x")]
+    file.write_text("CCO\nCN\n")
+    sources += [file_source(file), file_source(file, distinct=False)]
+    assert len({cache_file(source) for source in sources}) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("my.csv", "id,Structure\n1,CCO\n2,CN\n"),
+        ("my.tsv.gz", "id\tStructure\n1\tCCO\n2\tCN\n"),
+    ],
+)
+def test_tables(tmp_path: Path, name: str, content: str) -> None:
+    packed = gzip.compress(content.encode()) if name.endswith(".gz") else content.encode()
+    (tmp_path / name).write_bytes(packed)
+    assert sorted(load_file(tmp_path / name, "structure").smiles) == ["CCO", "CN"]
+    with pytest.raises(UsageError, match="no column 'smiles'"):
+        load_file(tmp_path / name, "smiles")
+    with pytest.raises(MolflddError, match=r"2 read, 0 kept.*, such as '1'"):
+        load_file(tmp_path / name)
+
+
+def test_files_that_cannot_be_used(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "empty.smi").write_text("")
+    (tmp_path / "my.pdf").write_text("CCO")
+    with pytest.raises(MolflddError, match=r"no molecule of empty\.smi can be used: 0 read"):
+        load_file(tmp_path / "empty.smi")
+    with pytest.raises(UsageError, match=r"suffix '\.pdf' is none of"):
+        load_file(tmp_path / "my.pdf")
+    with pytest.raises(UsageError, match=r"cannot read .*none\.smi: No such file"):
+        load_file(tmp_path / "none.smi")
+    assert not list(cache.glob("[!.]*"))
+
+
+def test_too_few_to_divide(tmp_path: Path) -> None:
+    (tmp_path / "few.smi").write_text("CCO\n")
+    with pytest.raises(UsageError, match="1 usable molecules, too few to hold out 10%"):
+        MoleculeData("file", path=str(tmp_path / "few.smi")).load()
+
+
+def test_the_file_must_be_named() -> None:
+    with pytest.raises(UsageError, match=r"molfldd train my\.smi"):
+        MoleculeData("file", max_atoms=60).load()
+
+
+def test_rules_are_for_files() -> None:
+    with pytest.raises(UsageError, match="are for files, and qm9 is none"):
+        MoleculeData("qm9", max_atoms=5).load()
+
+
+def test_the_report_says_what_was_skipped_and_what_is_left(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = MoleculeData("file", path=str(file))
+    data.show_report(data.load_all())
+    error = capsys.readouterr().err
+    assert f"my.smi: {len(SMILES) + 5} read, {len(SMILES) + 1} kept, 4 skipped" in error
+    assert f"line {len(SMILES) + 3} C1CC" in error
+    assert "atoms C O N Se O-; 1 to 42 per molecule" in error
+
+
+def test_a_known_data_set_that_is_whole_needs_no_report(
+    dataset: MoleculeDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    MoleculeData("qm9").show_report(dataset)
+    assert capsys.readouterr().err == ""
+
+
+def test_text_is_ragged(dataset: MoleculeDataset) -> None:
+    assert isinstance(dataset.text, Ragged)
+    assert list(dataset.iterate_smiles()) == dataset.smiles == SMILES

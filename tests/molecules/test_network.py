@@ -9,24 +9,20 @@ import torch
 from torch import Tensor
 
 from molfldd.molecules.codec import pair_index, pairs
-from molfldd.molecules.network import (
-    GraphTransformer,
-    GraphTransformerConfig,
-    as_matrix,
-    pair_endpoints,
-    pair_positions,
-    pair_table,
-)
+from molfldd.molecules.layouts import as_matrix, pair_endpoints, pair_table
+from molfldd.molecules.network import GraphTransformer, GraphTransformerConfig, pair_positions
 
 Identity = Literal["canonical", "none"]
+LayoutName = Literal["dense", "packed"]
 LARGEST = 7
 INPUTS = {"atoms": 5, "bonds": 4}
 OUTPUTS = {"atoms": 3, "bonds": 2}
 both = pytest.mark.parametrize("identity", ["canonical", "none"])
+layouts = pytest.mark.parametrize("layout", ["dense", "packed"])
 
 
-def network(identity: Identity) -> GraphTransformer:
-    config = GraphTransformerConfig(2, 16, 8, 4, identity)
+def network(identity: Identity, layout: LayoutName = "dense") -> GraphTransformer:
+    config = GraphTransformerConfig(2, 16, 8, 4, identity, layout)
     module = GraphTransformer(config, LARGEST, INPUTS, OUTPUTS).double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -64,13 +60,14 @@ def permuted(values: dict[str, Tensor], order: list[int]) -> dict[str, Tensor]:
 ORDERS = [[4, 0, 3, 1, 2], [1, 0, 2, 3, 4], [4, 3, 2, 1, 0]]
 
 
+@layouts
 @both
 @pytest.mark.parametrize("order", ORDERS)
 @torch.no_grad()
 def test_permuting_atoms_and_their_positions_permutes_the_output(
-    identity: Identity, order: list[int]
+    identity: Identity, order: list[int], layout: LayoutName
 ) -> None:
-    module, (values, mask, time) = network(identity), graphs([5, 5])
+    module, (values, mask, time) = network(identity, layout), graphs([5, 5])
     positions = torch.tensor([[3, 0, 6, 2, 4], [0, 1, 2, 3, 4]])
     expected = permuted(module(values, mask, time, positions), order)
     found = module(permuted(values, order), mask, time, positions[:, order])
@@ -79,47 +76,52 @@ def test_permuting_atoms_and_their_positions_permutes_the_output(
         assert expected[name].std() > 0.01
 
 
+@layouts
 @pytest.mark.parametrize("order", ORDERS)
 @torch.no_grad()
-def test_without_identity_positions_do_not_matter(order: list[int]) -> None:
-    module, (values, mask, time) = network("none"), graphs([5, 5])
+def test_without_identity_positions_do_not_matter(order: list[int], layout: LayoutName) -> None:
+    module, (values, mask, time) = network("none", layout), graphs([5, 5])
     expected = permuted(module(values, mask, time), order)
     found = module(permuted(values, order), mask, time)
     for name in OUTPUTS:
         torch.testing.assert_close(found[name], expected[name])
 
 
+@layouts
 @pytest.mark.parametrize("order", ORDERS)
 @torch.no_grad()
-def test_with_identity_the_order_matters(order: list[int]) -> None:
-    module, (values, mask, time) = network("canonical"), graphs([5, 5])
+def test_with_identity_the_order_matters(order: list[int], layout: LayoutName) -> None:
+    module, (values, mask, time) = network("canonical", layout), graphs([5, 5])
     expected = permuted(module(values, mask, time), order)
     found = module(permuted(values, order), mask, time)
     for name in OUTPUTS:
         assert (found[name] - expected[name]).abs().max() > 0.01
 
 
+@layouts
 @torch.no_grad()
-def test_identity_tells_equal_atoms_apart() -> None:
+def test_identity_tells_equal_atoms_apart(layout: LayoutName) -> None:
     for identity, apart in (("canonical", True), ("none", False)):
-        module, (values, mask, time) = network(identity), graphs([4])
+        module, (values, mask, time) = network(identity, layout), graphs([4])
         same = {name: v[:, :1].expand_as(v) for name, v in values.items()}
         for y in module(same, mask, time).values():
             assert bool((y - y[:, :1]).abs().max() > 1e-3) == apart
 
 
+@layouts
 @torch.no_grad()
-def test_default_positions_are_the_order_they_come_in() -> None:
-    module, (values, mask, time) = network("canonical"), graphs([5, 5])
+def test_default_positions_are_the_order_they_come_in(layout: LayoutName) -> None:
+    module, (values, mask, time) = network("canonical", layout), graphs([5, 5])
     found = module(values, mask, time)
     given = module(values, mask, time, torch.arange(5).expand(2, 5))
     assert all(torch.equal(found[name], given[name]) for name in OUTPUTS)
 
 
+@layouts
 @both
 @torch.no_grad()
-def test_padding_changes_nothing(identity: Identity) -> None:
-    module, (values, mask, time) = network(identity), graphs([7, 3, 1, 5])
+def test_padding_changes_nothing(identity: Identity, layout: LayoutName) -> None:
+    module, (values, mask, time) = network(identity, layout), graphs([7, 3, 1, 5])
     together = module(values, mask, time)
     dirty = {name: torch.where(mask[name][..., None], v, 100.0) for name, v in values.items()}
     for found in (together, module(dirty, mask, time)):
@@ -130,10 +132,11 @@ def test_padding_changes_nothing(identity: Identity) -> None:
                 torch.testing.assert_close(found[name][row, : y.shape[1]], y[0])
 
 
+@layouts
 @both
 @torch.no_grad()
-def test_every_input_matters_to_every_output(identity: Identity) -> None:
-    module, (values, mask, time) = network(identity), graphs([4])
+def test_every_input_matters_to_every_output(identity: Identity, layout: LayoutName) -> None:
+    module, (values, mask, time) = network(identity, layout), graphs([4])
     before = module(values, mask, time)
     changes = [
         ({**values, "atoms": values["atoms"] + torch.eye(4)[:, :1] * 0.5}, time),
@@ -146,18 +149,22 @@ def test_every_input_matters_to_every_output(identity: Identity) -> None:
             assert (after[name] - before[name]).abs().amax(-1).min() > 1e-5
 
 
+@layouts
 @both
-def test_a_fresh_network_says_nothing(identity: Identity) -> None:
-    module = GraphTransformer(GraphTransformerConfig(1, 8, 4, 2, identity), 5, INPUTS, OUTPUTS)
+def test_a_fresh_network_says_nothing(identity: Identity, layout: LayoutName) -> None:
+    module = GraphTransformer(
+        GraphTransformerConfig(1, 8, 4, 2, identity, layout), 5, INPUTS, OUTPUTS
+    )
     values, mask, time = graphs([5, 2])
     y = module({n: v.float() for n, v in values.items()}, mask, time.float())
     assert all((v == 0).all() for v in y.values())
     assert {name: v.shape[-1] for name, v in y.items()} == OUTPUTS
 
 
+@layouts
 @both
-def test_one_atom_has_no_pairs(identity: Identity) -> None:
-    module, (values, mask, time) = network(identity), graphs([1])
+def test_one_atom_has_no_pairs(identity: Identity, layout: LayoutName) -> None:
+    module, (values, mask, time) = network(identity, layout), graphs([1])
     y = module(values, mask, time)
     assert y["bonds"].shape == (1, 0, 2)
     y["atoms"].sum().backward()

@@ -109,7 +109,8 @@ class MaskingForward(ForwardProcess):
     def pace(self) -> Tensor:
         """The mean mask probability m_t of every step t = 1..T, (T,); the last is 1."""
         learned = torch.softmax(self.pace_logits, 0)
-        return (self.even / self.steps + (1 - self.even) * learned).cumsum(0)
+        pace: Tensor = (self.even / self.steps + (1 - self.even) * learned).cumsum(0)
+        return pace
 
     def encode(self, batch: Batch) -> Probs:
         """One score per element, (B, n, 1) per block; higher means masked earlier."""
@@ -121,7 +122,8 @@ class MaskingForward(ForwardProcess):
         }
 
     def _score(self, name: str, features: Tensor, mask: Tensor) -> Tensor:
-        return BLOCK_RATE * self.block_scores[name] + centred(features[..., :1], mask)
+        score: Tensor = BLOCK_RATE * self.block_scores[name] + centred(features[..., :1], mask)
+        return score
 
     def masked(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
         """p_t, the probability of each element to be masked at t in 1..T-1, (B, n, 1) per block."""

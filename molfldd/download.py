@@ -1,0 +1,116 @@
+"""Files from the web: checked, tried again, taken from mirrors, and whole or not there."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from molfldd.errors import MolflddError
+from molfldd.storage import cache_directory
+
+if TYPE_CHECKING:
+    import requests
+
+_WAITS = (0.0, 1.0, 4.0)
+"""Seconds before each round over the addresses."""
+_TIMEOUT = 30
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class Download:
+    """A published file.
+
+    Attributes:
+        name: Of the file in the cache.
+        sha256: Checksum of its content, hex.
+        urls: Where it is, the preferred address first.
+        otherwise: What to do where it cannot be downloaded, for the error message.
+    """
+
+    name: str
+    sha256: str
+    urls: tuple[str, ...]
+    otherwise: str
+
+
+def fetch(download: Download) -> Path:
+    """Path of the file in the cache, downloaded if it is not yet there.
+
+    An address that fails is tried again later, unless the file is not there or is another one.
+
+    Raises:
+        MolflddError: if no address gives the file, or if the cache cannot be written; nothing
+            is left in the cache then.
+    """
+    failures: dict[str, str] = {}
+    addresses = list(download.urls)
+    for wait in _WAITS:
+        time.sleep(wait)
+        for url in list(addresses):
+            path, failure, is_final = _attempt(download, url)
+            if path is not None:
+                return path
+            failures[url] = failure
+            if is_final:
+                addresses.remove(url)
+        if not addresses:
+            break
+    reasons = "; ".join(f"{url}: {reason}" for url, reason in failures.items())
+    raise MolflddError(f"cannot download {download.name} ({reasons}); {download.otherwise}")
+
+
+def _attempt(download: Download, url: str) -> tuple[Path | None, str, bool]:
+    """The file, or why not and whether it is no use to try the address again."""
+    import requests
+
+    try:
+        return _retrieve(download, url), "", False
+    except requests.HTTPError as error:
+        return None, str(error).partition(" for url")[0], 400 <= _status(error) < 500
+    except requests.RequestException as error:
+        return None, _explain(error), False
+    except ValueError:
+        return None, "not the expected file, its SHA-256 differs", True
+    except OSError as error:
+        raise MolflddError(
+            f"cannot write the download {download.name} into the cache ({error.strerror}); set "
+            "MOLFLDD_CACHE to a directory that can be written"
+        ) from error
+
+
+def _status(error: requests.HTTPError) -> int:
+    return 0 if error.response is None else error.response.status_code
+
+
+def _explain(error: Exception) -> str:
+    from requests.exceptions import ChunkedEncodingError, ConnectionError, Timeout
+
+    if isinstance(error, Timeout):
+        return "no answer in time"
+    if isinstance(error, ChunkedEncodingError):
+        return "the connection broke off"
+    return "no connection" if isinstance(error, ConnectionError) else " ".join(str(error).split())
+
+
+def _retrieve(download: Download, url: str) -> Path:
+    import pooch
+    from tqdm import tqdm
+
+    pooch.get_logger().setLevel(logging.WARNING)
+    bar = tqdm(total=1, desc=download.name, unit="B", unit_scale=True, leave=False, disable=None)
+    with bar:
+        return Path(
+            pooch.retrieve(
+                url,
+                known_hash=download.sha256,
+                fname=download.name,
+                path=cache_directory() / "downloads",
+                downloader=pooch.HTTPDownloader(
+                    progressbar=bar, chunk_size=_CHUNK, timeout=_TIMEOUT
+                ),
+            )
+        )

@@ -1,0 +1,1 @@
+"""Black-and-white images: binarized MNIST and scikit-learn's small digits."""

@@ -1,0 +1,1 @@
+"""Short texts: stories as sequences of tokens."""

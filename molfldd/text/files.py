@@ -1,0 +1,71 @@
+"""Texts to files and from files; the suffix of the path names the format."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TextIO, cast
+
+from molfldd.errors import UsageError
+from molfldd.storage import atomic_path
+
+SENTENCES = tuple(f"sentence{number}" for number in range(1, 6))
+"""Columns of the official ROCStories csv that make up a story."""
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    for line in file:
+        yield line.strip()
+
+
+def _csv_stories(file: TextIO) -> Iterator[str]:
+    rows = csv.DictReader(file)
+    missing = [name for name in SENTENCES if name not in (rows.fieldnames or ())]
+    if missing:
+        raise ValueError(f"it has no column {missing[0]!r}")
+    for row in rows:
+        yield " ".join((row[name] or "").strip() for name in SENTENCES).strip()
+
+
+_READERS: dict[str, Callable[[TextIO], Iterator[str]]] = {".txt": _lines, ".csv": _csv_stories}
+
+
+def read_texts(path: Path) -> list[str]:
+    """Texts of a ``.txt`` file (one a line) or of the ROCStories ``.csv``, also with ``.gz``.
+
+    A csv file has the columns sentence1 to sentence5, which are joined by spaces. Space around a
+    text is dropped; a text with nothing else is kept, as "".
+
+    Raises:
+        UsageError: for a file that does not exist, has another suffix, is no UTF-8, or lacks a
+            column.
+    """
+    packed = path.suffix.lower() == ".gz"
+    suffix = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
+    if suffix not in _READERS:
+        raise UsageError(
+            f"cannot read {path}: the suffix {suffix!r} is none of {' '.join(_READERS)} "
+            "(each also with .gz)"
+        )
+    try:
+        with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig") as file:
+            return list(_READERS[suffix](cast(TextIO, file)))
+    except (OSError, EOFError, ValueError, csv.Error) as error:
+        raise UsageError(f"cannot read {path}: {error}; check the path and the format") from error
+
+
+def one_line(text: str) -> str:
+    """The text with line breaks as spaces, so that it fits into a line of a file."""
+    return text.replace("\r", " ").replace("\n", " ")
+
+
+def write_texts(path: Path, texts: Iterable[str]) -> int:
+    """Write one text a line, all of them or nothing; how many there were."""
+    count = 0
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
+        for text in texts:
+            file.write(f"{one_line(text)}\n")
+            count += 1
+    return count

@@ -1,0 +1,187 @@
+"""Figure 2 of the paper: masked diffusion of images in few steps, learned and fixed masking.
+
+Takes the folders of two finished runs, such as ``molfldd train mnist`` and ``molfldd train
+mnist-fixed``, and draws side by side how both generate, what they generate, and when the learned
+process masks which pixel. Prints the bound on all held-out images, the Fréchet distance and the
+recognizable share of both.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from molfldd.core.blocks import Examples, SizeDistribution
+from molfldd.core.bound import evaluate_bound
+from molfldd.domain import Data
+from molfldd.errors import MolflddError
+from molfldd.images.domain import Images
+from molfldd.images.evaluation import ImageReport, evaluate
+from molfldd.images.files import grid, square
+from molfldd.images.network import PIXELS
+from molfldd.run import Trained, load_run
+
+TRAJECTORIES, SAMPLES, SCHEDULES = 6, 64, 5
+"""How many of each are drawn."""
+BATCH = 250
+
+console = Console(soft_wrap=True, highlight=False)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two runs: its name, what it has reached, its data and its scores."""
+
+    name: str
+    trained: Trained
+    data: Data
+    report: ImageReport
+
+
+def load_side(name: str, folder: Path, num: int, seed: int) -> Side:
+    """A run with its bound on all held-out images and the scores of ``num`` samples."""
+    trained = load_run(folder)
+    model = trained.model
+    if not isinstance(model.domain, Images):
+        raise MolflddError(f"{folder} holds a model of '{model.domain.name}', not of images")
+    data = model.domain.load(model.config.data)
+    draws = [model.sample(num, seed=seed, batch_size=BATCH)]
+    report = evaluate(draws, model.config.data, {"bound": held_out_bound(trained, data)})
+    return Side(name, trained, data, report)
+
+
+def held_out_bound(trained: Trained, data: Data) -> float:
+    """The bound on all held-out images, one hard sample per step, nats per image."""
+    batches = (data.test.batch(rows) for rows in torch.arange(len(data.test)).split(BATCH))
+    sizes, generator = SizeDistribution.of(data.train.sizes), torch.Generator().manual_seed(0)
+    return evaluate_bound(trained.diffusion, batches, sizes, generator).total
+
+
+@torch.no_grad()
+def mask_probabilities(trained: Trained, images: Examples, rows: Tensor) -> Tensor:
+    """P(z_t = mask | x) of each pixel for t = T - 1, ..., 1: (B, T - 1, H, W)."""
+    batch = images.batch(rows)
+    forward = trained.diffusion.forward_process
+    encoding = forward.encode(batch)
+    height, width = trained.model.domain.shape
+    steps = [
+        forward.marginal(batch, encoding, torch.full_like(batch.sizes, t))[PIXELS][..., -1]
+        for t in range(forward.steps - 1, 0, -1)
+    ]
+    return torch.stack(steps, 1).view(len(rows), -1, height, width)
+
+
+def mean_mask_probabilities(side: Side) -> Tensor:
+    """``mask_probabilities`` averaged over all held-out images, (T - 1, H, W)."""
+    total = sum(
+        mask_probabilities(side.trained, side.data.test, rows).sum(0)
+        for rows in torch.arange(len(side.data.test)).split(BATCH)
+    )
+    return total / len(side.data.test)
+
+
+def by_surroundings(side: Side) -> dict[str, list[float]]:
+    """Mean mask probability at t = T - 1, ..., 1 of white, edge and other black pixels.
+
+    A black pixel is at an edge if one of the eight around it is white.
+    """
+    rows = torch.arange(len(side.data.test))[:BATCH]
+    probabilities = mask_probabilities(side.trained, side.data.test, rows)
+    white = side.data.test.codes[PIXELS][rows].view(len(rows), 1, *probabilities.shape[-2:]).float()
+    near = torch.nn.functional.max_pool2d(white, 3, stride=1, padding=1)
+    kinds = {"white": white == 1, "edge": (white == 0) & (near == 1), "background": near == 0}
+    return {
+        name: [float(step[kind[:, 0]].mean()) for step in probabilities.unbind(1)]
+        for name, kind in kinds.items()
+    }
+
+
+def picture(axes: Any, image: Any, title: str, **options: Any) -> Any:
+    """An image without ticks."""
+    axes.set(title=title, xticks=[], yticks=[])
+    return axes.imshow(image, interpolation="nearest", **options)
+
+
+def draw_generation(axes: Any, side: Side, seed: int) -> None:
+    """Trajectories and samples of a run, one above the other."""
+    model, report = side.trained.model, side.report
+    (trajectories,) = model.trajectories(TRAJECTORIES, seed=seed)
+    states = [state for row in trajectories for state in row]
+    greys = {"cmap": "gray", "vmin": 0, "vmax": 255}
+    picture(axes[0], grid(states, model.steps + 1), f"{side.name}: {model.steps} steps", **greys)
+    scores = (
+        f"{report.bits_per_dim:.4f} bits/dim, Fréchet {report.mean.frechet:.2f}, "
+        f"{100 * report.mean.recognizable:.1f} % recognizable"
+    )
+    picture(axes[1], square(model.sample(SAMPLES, seed=seed)), scores, **greys)
+
+
+def draw_schedule(figure: Any, axes: Any, learned: Side, fixed: Side) -> None:
+    """When pixels are masked: columns are t = T - 1, ..., 1, rows are images, then the means."""
+    rows = torch.arange(SCHEDULES)
+    images = learned.data.test.codes[PIXELS][rows].view(
+        SCHEDULES, *learned.trained.model.domain.shape
+    )
+    probabilities = mask_probabilities(learned.trained, learned.data.test, rows)
+    images = learned.data.test.codes[PIXELS][rows].view(-1, *probabilities.shape[2:])
+    examples = [
+        torch.cat([image[None].float(), p]) for image, p in zip(images, probabilities, strict=True)
+    ]
+    picture(axes[0], _tiled(examples), "learned: image, then P(mask) at t = T - 1, ..., 1")
+    means = [mean_mask_probabilities(side) for side in (learned, fixed)]
+    shown = picture(axes[1], _tiled(means), "mean over held-out images: learned (top), fixed")
+    figure.colorbar(shown, ax=axes, shrink=0.8)
+
+
+def _tiled(rows: Any) -> Tensor:
+    """Maps (C, H, W) of each row side by side, rows below each other."""
+    return torch.cat([torch.cat(list(row), -1) for row in rows])
+
+
+def show_scores(sides: tuple[Side, Side]) -> None:
+    """The numbers of both runs, and how masking depends on the surroundings of a pixel."""
+    table = Table("", "bits/dim", "Fréchet distance", "recognizable")
+    for side in sides:
+        report = side.report
+        table.add_row(side.name, f"{report.bits_per_dim:.4f}", *_scores(report.mean))
+    table.add_row("real images", "-", *_scores(sides[0].report.floor))
+    console.print(table)
+    console.print("\n".join(sides[0].report.protocol.lines()))
+    for kind, values in by_surroundings(sides[0]).items():
+        steps = ", ".join(f"{value:.3f}" for value in values)
+        console.print(f"learned P(mask) of {kind} pixels at t = T - 1, ..., 1: {steps}")
+
+
+def _scores(scores: Any) -> tuple[str, str]:
+    return f"{scores.frechet:.3f}", f"{100 * scores.recognizable:.2f} %"
+
+
+def main(
+    learned: Annotated[Path, typer.Argument(help="Folder of the run with learned masking.")],
+    fixed: Annotated[Path, typer.Argument(help="Folder of the run with fixed masking.")],
+    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("mnist.png"),
+    num: Annotated[int, typer.Option(min=2, help="Samples for the scores.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all samples.")] = 0,
+) -> None:
+    """Draw both runs side by side and print their scores."""
+    matplotlib.use("Agg")
+    sides = (load_side("learned", learned, num, seed), load_side("fixed", fixed, num, seed))
+    figure = plt.figure(figsize=(12, 21), layout="constrained")
+    axes = figure.subplots(3, 2, height_ratios=[6, 5, 5])
+    for column, side in enumerate(sides):
+        draw_generation(axes[:2, column], side, seed)
+    draw_schedule(figure, axes[2], *sides)
+    figure.savefig(out, dpi=110)
+    show_scores(sides)
+    console.print(f"written {out}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
