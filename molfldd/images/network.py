@@ -124,7 +124,7 @@ class PatchTransformer(nn.Module):
             nn.Conv2d(2 * local, local, 3, padding=1),
             nn.GELU(),
         )
-        self.leave = zero_linear(local, outputs[PIXELS])
+        self.leave = nn.Sequential(nn.LayerNorm(local), zero_linear(local, outputs[PIXELS]))
 
     def forward(self, values: Probs, mask: Masks, time: Tensor) -> dict[str, Tensor]:
         """See ``molfldd.core.network.NetworkFactory``; images have no padding, so no mask."""

@@ -122,7 +122,8 @@ class TransformerLayer(nn.Module):
         """
         (scale, shift, gate), (scale2, shift2, gate2) = self.modulate(condition)
         x = x + gate * self.attend(self.norm(x) * scale + shift, exists, angles)
-        return x + gate2 * self.feed_forward(self.norm(x) * scale2 + shift2)
+        updated: Tensor = x + gate2 * self.feed_forward(self.norm(x) * scale2 + shift2)
+        return updated
 
     def attend(self, x: Tensor, exists: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
         """Attention of every element to all that exist."""
