@@ -114,7 +114,7 @@ class PatchTransformer(nn.Module):
         self.time = TimeEmbedding(width)
         self.enter = nn.Sequential(nn.Conv2d(inputs[PIXELS], local, 3, padding=1), nn.GELU())
         self.patchify = nn.Conv2d(local, width, config.patch, config.patch)
-        self.position = nn.Parameter(0.02 * torch.randn(rows * columns, width))
+        self.position = nn.Parameter(torch.randn(rows * columns, width))
         self.layers = nn.ModuleList(PatchLayer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.unpatchify = nn.ConvTranspose2d(width, local, config.patch, config.patch)
@@ -132,9 +132,8 @@ class PatchTransformer(nn.Module):
         image = pixels.view(len(pixels), *self.shape, -1).permute(0, 3, 1, 2)
         pixels = self.enter(image)
         grid = self.patchify(pixels)
-        condition = self.time(time)
-        patches = grid.flatten(2).transpose(1, 2) + self.position + condition[:, None]
-        condition = nn.functional.silu(condition)
+        patches = grid.flatten(2).transpose(1, 2) + self.position
+        condition = nn.functional.silu(self.time(time))
         for layer in self.layers:
             patches = layer(patches, condition)
         grid = self.norm(patches).transpose(1, 2).view(grid.shape)
