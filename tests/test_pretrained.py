@@ -15,7 +15,7 @@ def test_the_qm9_model_is_small_and_for_ten_steps() -> None:
 def test_most_of_its_molecules_are_valid_and_different() -> None:
     molecules = molfldd.load_pretrained("qm9").sample(300, seed=0)
     smiles = [s for s in map(valid, molecules) if s is not None]
-    assert len(smiles) > 0.85 * len(molecules)
+    assert len(smiles) > 0.9 * len(molecules)
     assert len(set(smiles)) > 0.95 * len(smiles)
 
 
