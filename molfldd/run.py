@@ -42,7 +42,8 @@ from molfldd.storage import atomic_path
 STATE = "state.safetensors"
 """Everything needed to resume."""
 MODEL = "model.safetensors"
-"""The averaged reverse process: what ``molfldd sample`` needs."""
+"""The averaged reverse process, which is all that ``molfldd sample`` needs, and the forward
+process in half precision, to go on from."""
 LOG = "log.jsonl"
 """One JSON object per line: training profile, evaluations, phases."""
 
@@ -177,14 +178,49 @@ class Run:
         if header.get("fingerprint") != self.data.fingerprint:
             raise MolflddError(f"{path} was trained on other data; start a new run folder")
         try:
+            self._check_optimizer(header["config"])
             self.trainer.load_state_dict(state)
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, RuntimeError, ValueError) as error:
             raise MolflddError(
                 f"{path} does not fit this recipe; resume with the recipe it was started with"
             ) from error
         self.metrics = header["metrics"]
         self.seconds = float(self.metrics["seconds"])
         self._cut_log(self.trainer.iteration)
+
+    def _check_optimizer(self, started_with: Mapping[str, Any]) -> None:
+        if started_with["training"]["optimizer"] != self.config.training.optimizer:
+            raise ValueError("another optimizer")
+
+    def start_from(self, path: Path) -> bool:
+        """Begin with the networks of a checkpoint instead of random ones.
+
+        The reverse process is always taken over, the forward process if it is of the same recipe
+        (number of steps and parameterization).
+
+        Returns:
+            Whether the forward process was taken over.
+
+        Raises:
+            MolflddError: if the checkpoint holds other categories or another network.
+        """
+        header, tree = read_checkpoint(path)
+        config = load_model(path).config
+        if header["domain"] != self.data.domain.to_json():
+            raise MolflddError(
+                f"{path} is no start for this training: its data have other categories or sizes"
+            )
+        diffusion = self.trainer.diffusion
+        if config.network != self.config.network:
+            raise MolflddError(
+                f"{path} is no start for this training: its network is {config.network}"
+            )
+        load_state(diffusion.reverse, tree["reverse"], path)
+        self.trainer.reset_average()
+        if "forward" not in tree or config.process != self.config.process:
+            return False
+        load_state(diffusion.forward_process, tree["forward"], path)
+        return True
 
     def _cut_log(self, iteration: int) -> None:
         """Drop what was logged after the state was written."""
@@ -343,7 +379,11 @@ class Run:
         header = model_header(self.config, self.data, metrics)
         write_checkpoint(self.folder / STATE, header, self.trainer.state_dict())
         averaged = self.trainer.averaged
-        tree = {"reverse": averaged.reverse.state_dict(), "prior": averaged.prior.probs}
+        tree = {
+            "reverse": averaged.reverse.state_dict(),
+            "prior": averaged.prior.probs,
+            "forward": halved(averaged.forward_process),
+        }
         write_checkpoint(self.folder / MODEL, header, tree)
 
     @contextmanager
@@ -404,6 +444,12 @@ def load_run(folder: Path) -> Trained:
     diffusion = Diffusion(build_forward(config.process, blocks, prior, network), reverse).eval()
     load_state(diffusion, {**state["diffusion"], **_prefixed("reverse.", reverse)}, folder / STATE)
     return Trained(model, diffusion)
+
+
+def halved(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The state of a module with its floating-point numbers in half precision."""
+    state = module.state_dict()
+    return {name: v.half() if v.is_floating_point() else v for name, v in state.items()}
 
 
 def _prefixed(prefix: str, module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -58,6 +58,15 @@ def train(
         bool,
         typer.Option("--resume", help="Continue from the folder's state, by the folder's config."),
     ] = False,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Begin with the networks of this checkpoint, or embedded model, of the same "
+            "kind of data; the number of steps may differ.",
+            show_default="random networks",
+        ),
+    ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,6 +94,8 @@ def train(
     """
     folder = out or Path("runs") / _stem(recipe)
     files = _files(recipe, data, smiles_column)
+    if resume and init is not None:
+        raise UsageError("--resume continues the folder's own networks; leave out --init")
     name = FILE_RECIPE if _is_file_of_molecules(recipe) else recipe
     config = _config(name, folder, resume, [*files, *(assignments or [])])
     _check_folder(folder)
@@ -92,6 +103,8 @@ def train(
     from molfldd.run import Engine, Run
 
     run = Run(config, folder, Engine(accelerator, devices, nodes, precision))
+    if init is not None:
+        _start_from(run, init)
     _prepare(run, resume)
     _train(run)
 
@@ -147,6 +160,15 @@ def _check_folder(folder: Path) -> None:
         raise UsageError(f"cannot write into {folder}: {nearest} is not a directory")
     if not os.access(nearest, os.W_OK):
         raise UsageError(f"cannot write into {folder}: no permission to write into {nearest}")
+
+
+def _start_from(run: Run, init: str) -> None:
+    from molfldd.model import pretrained_path
+
+    whole = run.start_from(pretrained_path(init))
+    if run.leads:
+        parts = "both processes" if whole else "the reverse process"
+        typer.echo(f"beginning with {parts} of {init}", err=True)
 
 
 def _prepare(run: Run, resume: bool) -> None:

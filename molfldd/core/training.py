@@ -74,13 +74,16 @@ class TrainingOptions:
         batch_size: Examples per iteration over all processes.
         ema_decay: Decay of the moving average of the reverse network.
         clip: Largest gradient norm, of each process by itself.
-        weight_decay: AdamW's.
+        optimizer: "adamw", or "muon": Muon (orthogonalized momentum) for the hidden matrices of
+            the reverse network, AdamW for all else, both with the same rates.
+        weight_decay: The optimizer's.
         seed: Names all randomness of the run.
     """
 
     batch_size: int = 128
     ema_decay: float = 0.999
     clip: float = 10.0
+    optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = 0.0
     seed: int = 0
 
@@ -257,13 +260,12 @@ class Trainer:
         self.phases = phases
         self.options = options
         self.iteration = 0
-        average = get_ema_multi_avg_fn(options.ema_decay)  # type: ignore[no-untyped-call]
-        self.ema = AveragedModel(diffusion.reverse, multi_avg_fn=average)
+        self.reset_average()
         self._draws = Draws(
             len(examples), diffusion.steps, options, fabric.global_rank, fabric.world_size
         )
-        self._optimizer: torch.optim.Optimizer | None = None
-        self._resumed_optimizer: dict[str, Any] | None = None
+        self._optimizers: list[torch.optim.Optimizer] = []
+        self._resumed_optimizers: list[dict[str, Any]] = []
         self._estimator: Estimator | None = None
         self._resumed_estimator: dict[str, Any] | None = None
 
@@ -276,6 +278,11 @@ class Trainer:
     def averaged(self) -> Diffusion:
         """The processes with the averaged reverse network; this is what samples."""
         return Diffusion(self.diffusion.forward_process, cast(ReverseProcess, self.ema.module))
+
+    def reset_average(self) -> None:
+        """Begin the moving average anew at the reverse network as it is."""
+        average = get_ema_multi_avg_fn(self.options.ema_decay)  # type: ignore[no-untyped-call]
+        self.ema = AveragedModel(self.diffusion.reverse, multi_avg_fn=average)
 
     def run(self) -> Iterator[Iteration]:
         """Train to the end of the last phase, yielding after every iteration.
@@ -292,25 +299,24 @@ class Trainer:
                 yield from self._run_phase(phase, done)
 
     def _run_phase(self, phase: Phase, done: int) -> Iterator[Iteration]:
-        objective, optimizer = self._prepare(phase, started=done > 0)
+        objective, optimizers = self._prepare(phase, started=done > 0)
         for number in range(done, phase.iterations):
-            yield self._step(phase, number, objective, optimizer)
-        self._optimizer = self._estimator = None
+            yield self._step(phase, number, objective, optimizers)
+        self._optimizers, self._estimator = [], None
 
-    def _prepare(self, phase: Phase, *, started: bool) -> tuple[Any, Any]:
+    def _prepare(self, phase: Phase, *, started: bool) -> tuple[Any, list[Any]]:
         estimator = self._estimator_of(phase)
         if started and self._resumed_estimator is not None and isinstance(estimator, nn.Module):
             estimator.load_state_dict(self._resumed_estimator)
         groups = parameter_groups(self.diffusion, phase, estimator)
-        optimizer = torch.optim.AdamW(
-            groups, betas=(0.9, 0.99), weight_decay=self.options.weight_decay
-        )
-        if started and self._resumed_optimizer is not None:
-            optimizer.load_state_dict(self._resumed_optimizer)
-        self._resumed_optimizer = self._resumed_estimator = None
-        self._optimizer, self._estimator = optimizer, estimator
-        module, optimizer = self.fabric.setup(Objective(self.diffusion, estimator), optimizer)
-        return module, optimizer
+        optimizers = build_optimizers(groups, self.diffusion, self.options)
+        if started:
+            for optimizer, state in zip(optimizers, self._resumed_optimizers, strict=True):
+                optimizer.load_state_dict(state)
+        self._resumed_optimizers, self._resumed_estimator = [], None
+        self._optimizers, self._estimator = optimizers, estimator
+        module, *wrapped = self.fabric.setup(Objective(self.diffusion, estimator), *optimizers)
+        return module, wrapped
 
     def _estimator_of(self, phase: Phase) -> Estimator:
         if not isinstance(phase.estimator, ControlVariate):
@@ -320,50 +326,58 @@ class Trainer:
         categories = {b.name: b.categories for b in blocks}
         return phase.estimator.build(self.diffusion.steps, categories, longest)
 
-    def _step(self, phase: Phase, done: int, objective: Any, optimizer: Any) -> Iteration:
+    def _step(self, phase: Phase, done: int, objective: Any, optimizers: list[Any]) -> Iteration:
         device = self.fabric.device
         batch = self.examples.batch(self._draws.indices(self.iteration)).to(device)
         t = self._draws.times(self.iteration).to(device)
         objective.module.generator = self._draws.noise(self.iteration, device)
         objective.module.progress = done / phase.iterations
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * phase.rate(done)
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * phase.rate(done)
         loss, kl = objective(batch.codes, batch.mask, batch.sizes, t)
         self.fabric.backward(loss)
-        norms = self._clip(optimizer)
+        norms = self._clip(optimizers)
         for name, norm in norms.items():
             if not math.isfinite(norm):
                 raise FloatingPointError(
                     f"the gradient of '{name}' is {norm} after {self.iteration} iterations"
                 )
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         self.ema.update_parameters(self.diffusion.reverse)
         self.iteration += 1
         return Iteration(self.iteration, phase, t, kl, norms)
 
-    def _clip(self, optimizer: Any) -> dict[str, float]:
-        """Limit the gradient norm of each group of parameters; the norms before that.
+    def _clip(self, optimizers: list[Any]) -> dict[str, float]:
+        """Limit the gradient norm of each process' parameters; the norms before that.
 
         Each by itself, so that the noisy gradient of the forward process never shortens the
         step of the reverse process.
         """
-        self.fabric.strategy.precision.unscale_gradients(optimizer)
+        named: dict[str, list[nn.Parameter]] = {}
+        for optimizer in optimizers:
+            self.fabric.strategy.precision.unscale_gradients(optimizer)
+            for group in optimizer.param_groups:
+                named.setdefault(group["name"], []).extend(group["params"])
         return {
-            group["name"]: float(clip_grad_norm_(group["params"], self.options.clip))
-            for group in optimizer.param_groups
+            name: float(clip_grad_norm_(params, self.options.clip))
+            for name, params in named.items()
         }
 
     def gradient_variance(self) -> dict[str, float]:
-        """Variance of the (clipped) gradient, summed over the parameters of each group.
+        """Variance of the (clipped) gradient, summed over each process' parameters under Adam.
 
         Read off Adam's moments m and v, so it costs nothing: E[v - m^2] is the variance times
-        2 beta / (1 + beta), with beta the decay of m.
+        2 beta / (1 + beta), with beta the decay of m. Muon keeps no v.
         """
-        optimizer = self._optimizer
-        if optimizer is None:
-            return {}
-        return {group["name"]: _variance(optimizer, group) for group in optimizer.param_groups}
+        return {
+            group["name"]: _variance(optimizer, group)
+            for optimizer in self._optimizers
+            if isinstance(optimizer, torch.optim.AdamW)
+            for group in optimizer.param_groups
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue: networks, average, optimizer, iteration."""
@@ -372,7 +386,7 @@ class Trainer:
             "iteration": self.iteration,
             "diffusion": self.diffusion.state_dict(),
             "ema": self.ema.state_dict(),
-            "optimizer": None if self._optimizer is None else self._optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "estimator": estimator.state_dict() if isinstance(estimator, nn.Module) else None,
         }
 
@@ -381,7 +395,7 @@ class Trainer:
         self.iteration = int(state["iteration"])
         self.diffusion.load_state_dict(state["diffusion"])
         self.ema.load_state_dict(state["ema"])
-        self._resumed_optimizer = state["optimizer"]
+        self._resumed_optimizers = state["optimizers"]
         self._resumed_estimator = state["estimator"]
 
 
@@ -411,4 +425,32 @@ def parameter_groups(
         {"name": name, "params": list(module.parameters()), "lr": rate, "peak": rate}
         for name, module, rate in rates
         if rate > 0
+    ]
+
+
+def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
+    """Weights of the linear layers inside a network's lists of layers (``nn.ModuleList``)."""
+    lists = (m for m in network.modules() if isinstance(m, nn.ModuleList))
+    linear = (m for layers in lists for m in layers.modules() if isinstance(m, nn.Linear))
+    return list(dict.fromkeys(m.weight for m in linear))
+
+
+def build_optimizers(
+    groups: list[dict[str, Any]], diffusion: Diffusion, options: TrainingOptions
+) -> list[torch.optim.Optimizer]:
+    """AdamW for all groups; with "muon", Muon for the hidden matrices of the reverse network."""
+    decay = options.weight_decay
+    matrices = hidden_matrices(diffusion.reverse) if options.optimizer == "muon" else []
+    if not matrices:
+        return [torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=decay)]
+    taken = {id(p) for p in matrices}
+    rest = [{**g, "params": [p for p in g["params"] if id(p) not in taken]} for g in groups]
+    reverse = next(group for group in groups if group["name"] == "reverse")
+    return [
+        torch.optim.AdamW(rest, betas=(0.9, 0.99), weight_decay=decay),
+        torch.optim.Muon(
+            [{**reverse, "params": matrices}],
+            weight_decay=decay,
+            adjust_lr_fn="match_rms_adamw",
+        ),
     ]

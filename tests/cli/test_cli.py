@@ -501,6 +501,53 @@ def test_resumed_training_equals_uninterrupted(
     assert numbers == [1, 2, 3, 4, 5]
 
 
+def test_training_begins_with_the_networks_of_a_checkpoint(
+    molfldd: Command, recipe: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    """Both processes where the recipe is the same, the reverse one for another number of steps."""
+    still = [f"--set=phases.{i}.lr_{p}=1e-12" for i in (0, 1) for p in ("forward", "reverse")]
+    short = [f"--set=phases.{i}.iterations=1" for i in (0, 1)]
+    for steps, parts in ((3, "both processes"), (4, "the reverse process")):
+        out = tmp_path / str(steps)
+        more = (f"--set=process.steps={steps}", *still, *short, *CPU)
+        result = molfldd("train", recipe, "--init", checkpoint, "--out", out, *more)
+        assert result.code == 0, result.err
+        assert f"beginning with {parts} of" in result.err
+        _, begun = read_checkpoint(out / MODEL)
+        _, given = read_checkpoint(checkpoint)
+        for part in ("reverse", "forward") if parts.startswith("both") else ("reverse",):
+            for name, value in given[part].items():
+                torch.testing.assert_close(begun[part][name], value, rtol=1e-2, atol=1e-4)
+
+
+def test_training_cannot_begin_with_another_network(
+    molfldd: Command, recipe: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    more = ("--init", checkpoint, "--out", tmp_path / "new", "--set", "network.width=32", *CPU)
+    result = molfldd("train", recipe, *more)
+    assert result.code == 1
+    assert "its network is" in result.error
+    assert files(tmp_path) == {recipe}
+
+
+def test_training_cannot_begin_with_another_kind_of_data(
+    molfldd: Command, recipe: Path, toy_checkpoint: Path, tmp_path: Path
+) -> None:
+    result = molfldd("train", recipe, "--init", toy_checkpoint, "--out", tmp_path / "new", *CPU)
+    assert result.code == 1
+    assert "other categories" in result.error
+    assert files(tmp_path) == {recipe}
+
+
+def test_resumed_training_has_networks_of_its_own(
+    molfldd: Command, recipe: Path, checkpoint: Path
+) -> None:
+    out = checkpoint.parent
+    result = molfldd("train", recipe, "--resume", "--init", checkpoint, "--out", out)
+    assert result.code == 2
+    assert "leave out --init" in result.error
+
+
 def test_existing_training_is_kept(molfldd: Command, recipe: Path, checkpoint: Path) -> None:
     before = checkpoint.with_name(STATE).read_bytes()
     result = molfldd("train", recipe, "--out", checkpoint.parent)
@@ -518,7 +565,11 @@ def test_nothing_to_resume(molfldd: Command, recipe: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [("network.width=32", "does not fit"), ("data.test_fraction=0.5", "other data")],
+    [
+        ("network.width=32", "does not fit"),
+        ("training.optimizer=muon", "does not fit"),
+        ("data.test_fraction=0.5", "other data"),
+    ],
 )
 def test_resume_refuses_another_model(
     molfldd: Command, recipe: Path, tmp_path: Path, change: str, words: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections import Counter
 from itertools import pairwise
@@ -26,7 +27,14 @@ from molfldd.core.estimators import (
     Pathwise,
     Term,
 )
-from molfldd.core.training import Draws, Phase, Profile, Trainer, TrainingOptions
+from molfldd.core.training import (
+    Draws,
+    Phase,
+    Profile,
+    Trainer,
+    TrainingOptions,
+    hidden_matrices,
+)
 
 OPTIONS = TrainingOptions(batch_size=12, ema_decay=0.9, seed=3)
 PHASES = (
@@ -74,16 +82,24 @@ def same(one: Any, other: Any) -> bool:
     )
 
 
-@pytest.mark.parametrize("kind", ["masking", "pinned-uniform", "fixed-uniform"])
-def test_resumed_run_equals_the_uninterrupted_one(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("masking", OPTIONS),
+        ("pinned-uniform", OPTIONS),
+        ("fixed-uniform", OPTIONS),
+        ("masking", dataclasses.replace(OPTIONS, optimizer="muon")),
+    ],
+)
+def test_resumed_run_equals_the_uninterrupted_one(kind: str, options: TrainingOptions) -> None:
     """Stopped after every possible iteration, mid-phase and at both boundaries."""
-    whole = trainer(kind)
+    whole = trainer(kind, options=options)
     advance(whole)
     for stop in range(1, TOTAL + 1):
-        first = trainer(kind)
+        first = trainer(kind, options=options)
         advance(first, stop)
         state = copy.deepcopy(first.state_dict())
-        resumed = trainer(kind, seed=99)
+        resumed = trainer(kind, options=options, seed=99)
         resumed.load_state_dict(state)
         rest = advance(resumed)
         assert [i.number for i in rest] == list(range(stop + 1, TOTAL + 1))
@@ -180,6 +196,33 @@ def test_iterations_report_what_happened() -> None:
         assert set(report.gradient_norm) == trained[report.phase.name]
 
 
+def test_muon_takes_the_hidden_matrices_of_the_reverse_network_alone() -> None:
+    phase = Phase("learn", 1, LeaveOneOut(), lr_forward=1e-2, lr_reverse=1e-2)
+    run = trainer(phases=(phase,), options=dataclasses.replace(OPTIONS, optimizer="muon"))
+    ((hidden,), before) = hidden_matrices(run.diffusion.reverse), copy.deepcopy(run.diffusion)
+    assert hidden is run.diffusion.reverse.network.layers[0].weight
+    names = {id(p): name for name, p in run.diffusion.named_parameters()}
+    for _ in run.run():
+        adam, muon = run._optimizers
+        assert [p for group in muon.param_groups for p in group["params"]] == [hidden]
+        rest = [p for group in adam.param_groups for p in group["params"]]
+        assert {names[id(p)] for p in rest} == set(names.values()) - {names[id(hidden)]}
+    step = hidden - before.reverse.network.layers[0].weight
+    values = torch.linalg.svdvals(step.detach())
+    assert float(values.median()) > 0.5 * float(values.max())  # nearly orthogonal
+
+
+def test_a_network_without_hidden_matrices_trains_by_adamw() -> None:
+    assert hidden_matrices(torch.nn.Linear(3, 3)) == []
+
+
+def test_average_can_begin_anew() -> None:
+    run = trainer()
+    advance(run, 3)
+    run.reset_average()
+    assert same(run.averaged.reverse.state_dict(), run.diffusion.reverse.state_dict())
+
+
 def test_gradient_variance_is_that_of_the_gradients() -> None:
     """A run that hardly moves draws its gradients from one distribution."""
     phase = Phase("still", 400, LeaveOneOut(), lr_forward=1e-12, lr_reverse=1e-12)
@@ -216,8 +259,8 @@ def test_optimizer_gets_the_rates_of_its_phase() -> None:
     run = trainer()
     seen = []
     for iteration in run.run():
-        if run._optimizer is not None:
-            groups = [group["lr"] for group in run._optimizer.param_groups]
+        for optimizer in run._optimizers:
+            groups = [group["lr"] for group in optimizer.param_groups]
             seen.append((iteration.number, groups))
     rates = dict(seen)
     assert rates[1] == pytest.approx([1e-2, 5e-3])  # warm-up: half of the peak

@@ -59,7 +59,7 @@ class TinyNetwork(nn.Module):
         self.embed = nn.ModuleDict({name: nn.Linear(s, width) for name, s in inputs.items()})
         self.place = nn.ParameterDict({name: torch.empty(8, width) for name in inputs})
         self.time = nn.Linear(1, width)
-        self.mix = nn.Linear(2 * width, width)
+        self.layers = nn.ModuleList([nn.Linear(2 * width, width)])
         self.read = nn.ModuleDict({name: nn.Linear(width, c) for name, c in outputs.items()})
         with torch.no_grad():
             for parameter in self.parameters():
@@ -77,7 +77,7 @@ class TinyNetwork(nn.Module):
         common = summed / count[:, None] + self.time(time[:, None])
         return {
             name: self.read[name](
-                torch.tanh(self.mix(torch.cat([h, common[:, None].expand_as(h)], -1)))
+                torch.tanh(self.layers[0](torch.cat([h, common[:, None].expand_as(h)], -1)))
             )
             for name, h in hidden.items()
         }
