@@ -432,7 +432,7 @@ def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
     """Weights of the linear layers inside a network's lists of layers (``nn.ModuleList``)."""
     lists = (m for m in network.modules() if isinstance(m, nn.ModuleList))
     linear = (m for layers in lists for m in layers.modules() if isinstance(m, nn.Linear))
-    return list(dict.fromkeys(m.weight for m in linear))
+    return list(dict.fromkeys(cast(nn.Parameter, m.weight) for m in linear))
 
 
 def build_optimizers(
