@@ -193,10 +193,17 @@ class Prior:
         """Number of states ``S`` of a block."""
         return len(self.probs[name])
 
+    @property
+    def absorbing(self) -> bool:
+        """Whether all of every block is on its last state, the mask."""
+        return all(not p.requires_grad and float(p[-1]) == 1.0 for p in self.probs.values())
+
     def onehot(self, codes: Codes) -> dict[str, Tensor]:
         """States (B, n) as one-hot vectors, (B, n, S) float32."""
         return {
-            name: torch.nn.functional.one_hot(x, self.states(name)).float()
+            name: torch.zeros(*x.shape, self.states(name), device=x.device).scatter_(
+                -1, x.unsqueeze(-1), 1.0
+            )
             for name, x in codes.items()
         }
 

@@ -16,9 +16,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy, logsigmoid
 
-from molfldd.core.blocks import Batch, SizeDistribution
+from molfldd.core.blocks import Batch, Codes, SizeDistribution
 from molfldd.core.diffusion import Diffusion
+from molfldd.core.forward import MaskingTransition, Transition
+from molfldd.core.reverse import UnmaskingReverse, reveal_logit
 
 
 def categorical_kl(q: Tensor, log_p: Tensor) -> Tensor:
@@ -37,27 +40,85 @@ def entropy(q: Tensor) -> Tensor:
 def step_kl(
     diffusion: Diffusion,
     batch: Batch,
-    posterior: dict[str, Tensor],
-    z: dict[str, Tensor],
+    transition: Transition | MaskingTransition,
+    z: Codes,
     t: Tensor,
 ) -> dict[str, Tensor]:
-    """KL(q(z_s|z_t,x) || p_theta(z_s|z_t)) of each block.
+    """KL(q(z_s|z_t,x) || p_theta(z_s|z_t)) of each block at hard states.
 
     Args:
         diffusion: Both processes.
         batch: The examples, B of them.
-        posterior: q(z_s | z_t, x), (B, n, S) per block.
-        z: States at t as one-hot or simplex points, (B, n, S) per block.
+        transition: Of the forward process, at t.
+        z: States at t, (B, n) int64 per block.
         t: Step of each example, (B,) int64 in 1..T.
 
     Returns:
         Block name to nats per example, (B,).
     """
+    reverse = diffusion.reverse
+    if isinstance(transition, MaskingTransition) and isinstance(reverse, UnmaskingReverse):
+        return unmasking_kl(reverse, batch, transition, z, t)
+    return relaxed_step_kl(diffusion, batch, transition, diffusion.prior.onehot(z), t)
+
+
+def relaxed_step_kl(
+    diffusion: Diffusion,
+    batch: Batch,
+    transition: Transition | MaskingTransition,
+    z: dict[str, Tensor],
+    t: Tensor,
+) -> dict[str, Tensor]:
+    """``step_kl`` at one-hot states or simplex points, (B, n, S) per block."""
     log_v = diffusion.reverse.log_probs(z, batch.mask, t)
     return {
         name: torch.where(batch.mask[name], categorical_kl(q, log_v[name]), 0.0).sum(-1)
-        for name, q in posterior.items()
+        for name, q in transition.posterior(z).items()
     }
+
+
+def unmasking_kl(
+    reverse: UnmaskingReverse,
+    batch: Batch,
+    transition: MaskingTransition,
+    z: Codes,
+    t: Tensor,
+) -> dict[str, Tensor]:
+    r"""``step_kl`` where both processes only mask and unmask.
+
+    Elements that are not masked stay and cost nothing. A masked one stays masked with probability
+    k = p_s / p_t and else becomes x; the reverse process reveals it with probability r, and then
+    takes x with probability v(x):
+
+    .. math:: k \log \frac{k}{1 - r} + (1 - k) \left( \log \frac{1 - k}{r} - \log v(x) \right).
+
+    Only the network's features have a value per state, and only those of masked elements are
+    normalized.
+    """
+    features = reverse.network(transition.prior.onehot(z), batch.mask, t / reverse.steps)
+    stays, masked = transition.stays_masked(), transition.is_masked(z)
+    result = {}
+    for name, f in features.items():
+        hidden = masked[name] & batch.mask[name]
+        k = stays[name][hidden]
+        reveal = reveal_logit(f[..., -1:].float(), t).squeeze(-1)[hidden]
+        surprise = cross_entropy(
+            f[..., :-1][hidden].float(), batch.codes[name][hidden], reduction="none"
+        )
+        kl = (
+            _negentropy(k)
+            + _negentropy(1 - k)
+            - k * logsigmoid(-reveal)
+            + (1 - k) * (surprise - logsigmoid(reveal))
+        )
+        result[name] = torch.zeros_like(stays[name]).masked_scatter(hidden, kl).sum(-1)
+    return result
+
+
+def _negentropy(p: Tensor) -> Tensor:
+    """p log p, and 0 with gradient 0 at p = 0."""
+    positive = p > 0
+    return torch.where(positive, p * torch.where(positive, p, 1.0).log(), 0.0)
 
 
 @dataclass(frozen=True)
@@ -186,8 +247,7 @@ def evaluate_bound(
         for step, row in enumerate(tallies, start=1):
             t = torch.full_like(batch.sizes, step)
             transition = diffusion.forward_process.transition(batch, encoding, t)
-            z = diffusion.prior.onehot(diffusion.draw(transition.u_t, generator))
-            kl = step_kl(diffusion, batch, transition.posterior(z), z, t)
+            kl = step_kl(diffusion, batch, transition, transition.draw(generator), t)
             for name, tally in zip(names, row, strict=True):
                 u_t, codes, mask = transition.u_t[name], batch.codes[name], batch.mask[name]
                 tally.add(kl[name], u_t, codes, mask, prior[name])

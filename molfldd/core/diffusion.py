@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from molfldd.core.blocks import Block, Prior, Probs, draw
+from molfldd.core.blocks import Block, Prior
 from molfldd.core.forward.base import ForwardProcess
 from molfldd.core.reverse import ReverseProcess
 
@@ -45,10 +44,3 @@ class Diffusion(nn.Module):
         """p(z_T), without gradient."""
         prior = self.forward_process.prior
         return Prior({name: p.detach() for name, p in prior.probs.items()}, prior.learned)
-
-    def draw(self, probs: Probs, generator: torch.Generator) -> dict[str, Tensor]:
-        """Hard samples of every element, (B, n, S) to (B, n) int64 per block."""
-        return {
-            name: draw(p.detach(), torch.rand(p.shape[:-1], generator=generator, device=p.device))
-            for name, p in probs.items()
-        }

@@ -123,6 +123,11 @@ class JumpReverse(ReverseProcess):
         return torch.logaddexp(log_or_never(stays) + nn.functional.logsigmoid(gate), jump + target)
 
 
+def reveal_logit(gate: Tensor, t: Tensor) -> Tensor:
+    """Logit of the probability to reveal a masked element, from its gate; (B, n, 1), (B,)."""
+    return gate - (t - 1).float().log().clamp(min=NEVER)[:, None, None]
+
+
 class UnmaskingReverse(ReverseProcess):
     """For an absorbing prior: masked elements are unmasked or not, all others stay.
 
@@ -142,7 +147,7 @@ class UnmaskingReverse(ReverseProcess):
     def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """See the class."""
         values, gate = features[..., :-1], features[..., -1:]
-        reveal = gate - (t - 1).float().log().clamp(min=NEVER)[:, None, None]
+        reveal = reveal_logit(gate, t)
         from_mask = torch.cat(
             [
                 torch.log_softmax(values, -1) + torch.nn.functional.logsigmoid(reveal),

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, scaled_dot_product_attention, silu
+from torch.nn.functional import embedding, silu
 
 from molfldd.core.blocks import Masks, Probs
-from molfldd.nn.layers import Modulation, TimeEmbedding, zero_linear
+from molfldd.nn.layers import Modulation, TimeEmbedding, attention, zero_linear
 
 TOKENS = "tokens"
 """Name of the only block."""
@@ -130,7 +130,7 @@ class TransformerLayer(nn.Module):
         q, k, v = (
             y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in self.qkv(x).chunk(3, -1)
         )
-        y = scaled_dot_product_attention(rotate(q, *angles), rotate(k, *angles), v, exists)
+        y = attention(rotate(q, *angles), rotate(k, *angles), v, exists)
         merged: Tensor = self.merge(y.transpose(1, 2).flatten(-2))
         return merged
 

@@ -18,9 +18,15 @@ from tiny import (
 )
 
 from molfldd.core.blocks import Batch, SizeDistribution, absorbing_prior
-from molfldd.core.bound import categorical_kl, entropy, evaluate_bound
+from molfldd.core.bound import (
+    categorical_kl,
+    entropy,
+    evaluate_bound,
+    relaxed_step_kl,
+    step_kl,
+)
 from molfldd.core.diffusion import Diffusion
-from molfldd.core.forward import FixedForward
+from molfldd.core.forward import FixedForward, MaskingTransition
 from molfldd.core.reverse import UnmaskingReverse
 
 PROCESSES = [
@@ -215,3 +221,69 @@ def test_kl_has_finite_gradients_at_the_edge_of_float32(small: float) -> None:
     categorical_kl(q, log_p).backward()
     assert q.grad is not None
     assert q.grad.isfinite().all()
+
+
+# Masking by two numbers per element against distributions over all states ----------------------
+
+
+def masking_problem(kind: str, steps: int) -> tuple[Diffusion, Batch, MaskingTransition]:
+    diffusion, batch = build_diffusion(kind, steps, seed=2), random_batch(12, sizes=(1, 2))
+    forward = diffusion.forward_process
+    t = torch.arange(12) % steps + 1
+    transition = forward.transition(batch, forward.encode(batch), t)
+    assert isinstance(transition, MaskingTransition)
+    return diffusion, batch, transition
+
+
+every_masking = pytest.mark.parametrize(
+    ("kind", "steps"), [(k, t) for k in ("masking", "fixed-absorbing") for t in (1, 2, 3)]
+)
+
+
+@every_masking
+def test_masking_transition_is_the_dense_one(kind: str, steps: int) -> None:
+    diffusion, batch, transition = masking_problem(kind, steps)
+    forward, t = diffusion.forward_process, torch.arange(12) % steps + 1
+    whole = forward.whole_transition(batch, forward.encode(batch), t)
+    for name in batch.codes:
+        torch.testing.assert_close(transition.u_s[name], whole.u_s[name])
+        torch.testing.assert_close(transition.u_t[name], whole.u_t[name])
+    z = transition.draw(generator())
+    drawn = whole.draw(generator())
+    assert all(torch.equal(z[name], drawn[name]) for name in z)
+    hard = diffusion.prior.onehot(z)
+    for name, q in transition.posterior(hard).items():
+        torch.testing.assert_close(q, whole.posterior(hard)[name])
+    states = diffusion.prior.states
+    for value in range(min(states(name) for name in z)):
+        same = {name: torch.full_like(x, value) for name, x in z.items()}
+        for name, p in transition.probability(same).items():
+            torch.testing.assert_close(p, whole.probability(same)[name])
+    again = transition.repeat(2)
+    assert all(torch.equal(again.u_t[name], transition.u_t[name].repeat(2, 1, 1)) for name in z)
+
+
+@every_masking
+def test_unmasking_kl_and_its_gradients_are_the_dense_ones(kind: str, steps: int) -> None:
+    diffusion, batch, transition = masking_problem(kind, steps)
+    t = torch.arange(12) % steps + 1
+    z = transition.draw(generator())
+    parameters = list(diffusion.parameters())
+    found = step_kl(diffusion, batch, transition, z, t)
+    dense = relaxed_step_kl(diffusion, batch, transition, diffusion.prior.onehot(z), t)
+    for name, kl in dense.items():
+        torch.testing.assert_close(found[name], kl, rtol=1e-4, atol=1e-5)
+    gradients = [
+        torch.autograd.grad(
+            torch.stack(list(each.values())).sum(),
+            parameters,
+            retain_graph=True,
+            allow_unused=True,
+        )
+        for each in (found, dense)
+    ]
+    for a, b in zip(*gradients, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert a.isfinite().all()
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)

@@ -74,17 +74,8 @@ def enumerated_gradient(
         x, step = single(batch, i), torch.tensor([t])
         states = all_states(diffusion.blocks, diffusion.reverse.states, int(x.sizes))
         forward = diffusion.forward_process
-        u_t = forward.transition(x, forward.encode(x), step).u_t
-        q = (
-            log_marginal(
-                {name: u.expand(len(states), -1, -1) for name, u in u_t.items()},
-                states.codes,
-                states,
-            )
-            .exp()
-            .detach()
-            .detach()
-        )
+        transition = forward.transition(x, forward.encode(x), step).repeat(len(states))
+        q = log_marginal(transition, states.codes, states).exp().detach()
         possible = (q > 1e-20).nonzero().flatten().tolist()
         for rows in product(possible, repeat=samples):
             chosen = {name: z[list(rows)] for name, z in states.codes.items()}
@@ -100,11 +91,9 @@ def with_draw(
     diffusion: Diffusion, z: dict[str, Tensor], estimator: Estimator, x: Batch, t: Tensor
 ) -> Estimate:
     """The estimate when the states drawn are ``z``."""
-    object.__setattr__(diffusion, "draw", lambda probs, generator: z)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Term, "draw", lambda term, generator: z)
         return estimator(Term(diffusion, x, t), torch.Generator(), 0.0)
-    finally:
-        object.__delattr__(diffusion, "draw")
 
 
 def agrees(found: tuple[Tensor, Tensor], exact: tuple[Tensor, Tensor]) -> bool:
@@ -380,8 +369,8 @@ def test_log_marginal_sums_over_valid_elements_of_all_blocks() -> None:
     diffusion = build_diffusion("fixed-uniform", 2)
     batch = random_batch(3)
     forward = diffusion.forward_process
-    u = forward.marginal(batch, forward.encode(batch), torch.ones(3, dtype=torch.long))
-    found = log_marginal(u, batch.codes, batch)
+    transition = forward.transition(batch, forward.encode(batch), torch.ones(3, dtype=torch.long))
+    found = log_marginal(transition, batch.codes, batch)
     elements = 2 * batch.sizes - 1
     letters, links = math.log(0.5 + 0.5 / 3), math.log(0.5 + 0.5 / 2)
     expected = batch.sizes * letters + (elements - batch.sizes) * links

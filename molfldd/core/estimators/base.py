@@ -9,10 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from molfldd.core.blocks import Batch, Codes, Probs, total
-from molfldd.core.bound import step_kl
+from molfldd.core.blocks import Batch, Codes, total
+from molfldd.core.bound import relaxed_step_kl, step_kl
 from molfldd.core.diffusion import Diffusion
-from molfldd.core.forward.base import Transition
+from molfldd.core.forward import MaskingTransition, Transition
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Term:
         return len(self.batch)
 
     @cached_property
-    def transition(self) -> Transition:
+    def transition(self) -> Transition | MaskingTransition:
         """Marginals u_s, u_t and the plan between them; differentiable in phi."""
         forward = self.diffusion.forward_process
         return forward.transition(self.batch, forward.encode(self.batch), self.t)
@@ -46,19 +46,19 @@ class Term:
 
     def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Hard samples of z_t, (B, n) int64 per block."""
-        return self.diffusion.draw(self.transition.u_t, generator)
+        return self.transition.draw(generator)
 
     def kl(self, z: Codes) -> dict[str, Tensor]:
         """The KL at hard states z (B, n), nats per example, (B,) per block."""
-        return self.relaxed_kl(self.diffusion.prior.onehot(z))
+        return step_kl(self.diffusion, self.batch, self.transition, z, self.t)
 
     def relaxed_kl(self, z: dict[str, Tensor]) -> dict[str, Tensor]:
         """The KL at one-hot states or simplex points (B, n, S), by Eq. (14); (B,) per block."""
-        return step_kl(self.diffusion, self.batch, self.transition.posterior(z), z, self.t)
+        return relaxed_step_kl(self.diffusion, self.batch, self.transition, z, self.t)
 
     def log_marginal(self, z: Codes) -> Tensor:
         """log q(z_t | x) of Eq. (9), summed over all elements, (B,) nats."""
-        return log_marginal(self.transition.u_t, z, self.batch)
+        return log_marginal(self.transition, z, self.batch)
 
     def estimate(self, per_example: Tensor, kl: dict[str, Tensor]) -> Estimate:
         """T times the mean of a surrogate (B,), with the KL it stands for."""
@@ -86,10 +86,10 @@ class Estimator(Protocol):
         """The estimate; ``progress`` in [0, 1] is how far the phase of training has come."""
 
 
-def log_marginal(u_t: Probs, z: Codes, batch: Batch) -> Tensor:
+def log_marginal(transition: Transition | MaskingTransition, z: Codes, batch: Batch) -> Tensor:
     """log q(z_t | x) of Eq. (9), summed over all elements, (B,) nats."""
-    chosen = {name: u.gather(-1, z[name].unsqueeze(-1)).squeeze(-1) for name, u in u_t.items()}
-    return total({name: c.clamp(min=1e-30).log() for name, c in chosen.items()}, batch.mask)
+    chosen = transition.probability(z)
+    return total({name: p.clamp(min=1e-30).log() for name, p in chosen.items()}, batch.mask)
 
 
 def sum_blocks(kl: dict[str, Tensor]) -> Tensor:

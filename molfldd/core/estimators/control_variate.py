@@ -73,11 +73,8 @@ class AdditiveEffects(nn.Module):
 
     def expectation(self, term: Term) -> Tensor:
         """E_q(z_t|x) of c without the constant, (B,); differentiable in phi only."""
-        codes = {name: x.unsqueeze(-1) for name, x in term.batch.codes.items()}
-        added = {
-            name: e.detach() * (1 - term.transition.u_t[name].gather(-1, codes[name]).squeeze(-1))
-            for name, e in self.effects(term).items()
-        }
+        kept = term.transition.probability(term.batch.codes)
+        added = {name: e.detach() * (1 - kept[name]) for name, e in self.effects(term).items()}
         return total(added, term.batch.mask)
 
 

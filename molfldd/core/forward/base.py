@@ -3,42 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from molfldd.core.blocks import Batch, Block, Prior, Probs
 from molfldd.core.coupling import Coupling, maximum_coupling
-
-
-@dataclass(frozen=True)
-class Transition:
-    """Two consecutive marginals and the plan between them.
-
-    Attributes:
-        u_s: q(z_s | x), (B, n, S) per block.
-        u_t: q(z_t | x), (B, n, S) per block.
-        couplings: The plan of each block from u_t to u_s.
-    """
-
-    u_s: Probs
-    u_t: Probs
-    couplings: Mapping[str, Coupling]
-
-    def posterior(self, z: Probs) -> dict[str, Tensor]:
-        """q(z_s | z_t, x) at one-hot states or simplex points, (B, n, S) per block."""
-        return {name: plan.posterior(z[name]) for name, plan in self.couplings.items()}
-
-    def repeat(self, times: int) -> Transition:
-        """The transition of a batch repeated ``times`` times (see ``Batch.repeat``)."""
-        return Transition(
-            {name: u.repeat(times, 1, 1) for name, u in self.u_s.items()},
-            {name: u.repeat(times, 1, 1) for name, u in self.u_t.items()},
-            {name: plan.repeat(times) for name, plan in self.couplings.items()},
-        )
-
+from molfldd.core.forward.transitions import MaskingTransition, Transition
 
 RAREST = 1e-6
 """A learned prior starts with at least this probability for every state."""
@@ -111,11 +83,17 @@ class ForwardProcess(nn.Module, ABC):
         """The plan of each block from u_t to u_s, by ``self.coupling``."""
         return {name: self.coupling(u_s[name], u) for name, u in u_t.items()}
 
-    def transition(self, batch: Batch, encoding: Probs, t: Tensor) -> Transition:
-        """Marginals at s = t - 1 and t in 1..T, and the plan between them."""
+    def whole_transition(self, batch: Batch, encoding: Probs, t: Tensor) -> Transition:
+        """``transition`` with distributions over all states."""
         u_s = self.marginal(batch, encoding, t - 1)
         u_t = self.marginal(batch, encoding, t)
         return Transition(u_s, u_t, self.couple(u_s, u_t, t))
+
+    def transition(
+        self, batch: Batch, encoding: Probs, t: Tensor
+    ) -> Transition | MaskingTransition:
+        """Marginals at s = t - 1 and t in 1..T, and the plan between them."""
+        return self.whole_transition(batch, encoding, t)
 
 
 def interpolate(x: Probs, prior: Prior, kept: Tensor) -> dict[str, Tensor]:

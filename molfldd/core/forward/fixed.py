@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
-from molfldd.core.blocks import Batch, Probs
+from molfldd.core.blocks import Batch, Block, Prior, Probs
 from molfldd.core.coupling import Coupling, markov_coupling, ratio
 from molfldd.core.forward.base import ForwardProcess, interpolate
+from molfldd.core.forward.transitions import MaskingTransition, Transition
 
 
 class FixedForward(ForwardProcess):
@@ -15,6 +18,10 @@ class FixedForward(ForwardProcess):
     The prior makes it uniform, marginal or absorbing (masked) diffusion.
     """
 
+    def __init__(self, blocks: Sequence[Block], prior: Prior, steps: int) -> None:
+        super().__init__(blocks, prior, steps)
+        self.masks = prior.absorbing
+
     def kept(self, t: Tensor) -> Tensor:
         """Probability that an element has not been touched by step t, (B,)."""
         return 1 - t / self.steps
@@ -22,6 +29,19 @@ class FixedForward(ForwardProcess):
     def interior(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
         """The same mixture for every element; see the class."""
         return interpolate(self.prior.onehot(batch.codes), self.prior, self.kept(t))
+
+    def transition(
+        self, batch: Batch, encoding: Probs, t: Tensor
+    ) -> Transition | MaskingTransition:
+        """Marginals at s = t - 1 and t in 1..T, and the plan between them."""
+        if not self.masks:
+            return self.whole_transition(batch, encoding, t)
+
+        def masked(step: Tensor) -> dict[str, Tensor]:
+            p = 1 - self.kept(step)[:, None]
+            return {name: p.expand(x.shape) for name, x in batch.codes.items()}
+
+        return MaskingTransition(batch.codes, masked(t - 1), masked(t), self.prior)
 
     def couple(self, u_s: Probs, u_t: Probs, t: Tensor) -> dict[str, Coupling]:
         """Bayes' rule for the Markov chain."""

@@ -15,12 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from molfldd.core.blocks import Batch, Block, Prior, Probs
+from molfldd.core.coupling import maximum_coupling
 from molfldd.core.forward.base import ForwardProcess, at_step
+from molfldd.core.forward.transitions import MaskingTransition, Transition
 from molfldd.core.network import NetworkFactory, apply
 
 BLOCK_RATE = 10.0
 """Scale of the blocks' scores: adaptive optimizers move every parameter by about their learning
 rate, and a single number has to move as far as what a whole layer of the network adds up to."""
+
+
+ALL_BUT = 1 - 1e-6
+"""The largest mean mask probability of an interior step; the offset for 1 is infinite."""
 
 
 def solve_offset(scores: Tensor, mask: Tensor, mean: Tensor, iterations: int = 30) -> Tensor:
@@ -126,18 +132,36 @@ class MaskingForward(ForwardProcess):
         return score
 
     def masked(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
-        """p_t, the probability of each element to be masked at t in 1..T-1, (B, n, 1) per block."""
+        """p_t, the probability of each element to be masked at t in 1..T-1, (B, n) per block."""
         names = [block.name for block in self.blocks]
         scores = torch.cat([encoding[name][..., 0] for name in names], -1)
         mask = torch.cat([batch.mask[name] for name in names], -1)
-        offset = solve_offset(scores, mask, self.pace()[t - 1])[:, None, None]
-        return {name: torch.sigmoid(encoding[name][..., :1] + offset) for name in names}
+        pace = self.pace()[t - 1].clamp(max=ALL_BUT)
+        offset = solve_offset(scores, mask, pace)[:, None]
+        return {name: torch.sigmoid(encoding[name][..., 0] + offset) for name in names}
+
+    def transition(
+        self, batch: Batch, encoding: Probs, t: Tensor
+    ) -> Transition | MaskingTransition:
+        """Marginals at s = t - 1 and t in 1..T, and the plan between them."""
+        if self.coupling is not maximum_coupling:
+            return self.whole_transition(batch, encoding, t)
+        masked_s, masked_t = (self._masked(batch, encoding, step) for step in (t - 1, t))
+        return MaskingTransition(batch.codes, masked_s, masked_t, self.prior)
+
+    def _masked(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
+        """``masked`` for t in 0..T, exact at both ends."""
+        inner = self.masked(batch, encoding, t.clamp(max=self.steps - 1).clamp(min=1))
+        start, end = (t == 0)[:, None], (t == self.steps)[:, None]
+        return {
+            name: torch.where(start, 0.0, torch.where(end, 1.0, p)) for name, p in inner.items()
+        }
 
     def interior(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
         """Two-point marginals on the data value and the mask; see the class."""
         x = self.prior.onehot(batch.codes)
         return {
-            name: (1 - p) * x[name] + p * self.prior.probs[name]
+            name: (1 - p[..., None]) * x[name] + p[..., None] * self.prior.probs[name]
             for name, p in self.masked(batch, encoding, t).items()
         }
 
@@ -171,12 +195,17 @@ class MixedForward(MaskingForward):
         interior = max(self.steps - 1, 1)
         return {block.name: 1 + interior * block.categories for block in self.blocks}
 
+    def transition(self, batch: Batch, encoding: Probs, t: Tensor) -> Transition:
+        """Marginals at s = t - 1 and t in 1..T, and the plan between them."""
+        return self.whole_transition(batch, encoding, t)
+
     def interior(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
         """See the class."""
         x = self.prior.onehot(batch.codes)
         w = (self.change * t / self.steps)[:, None, None]
         result = {}
-        for name, p in self.masked(batch, encoding, t).items():
+        for name, flat in self.masked(batch, encoding, t).items():
+            p = flat[..., None]
             values = torch.softmax(at_step(encoding[name][..., 1:], t, self.steps), -1)
             values = nn.functional.pad(values, (0, 1))
             result[name] = (1 - p) * ((1 - w) * x[name] + w * values) + p * self.prior.probs[name]
