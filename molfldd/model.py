@@ -215,6 +215,24 @@ def load_model(path: Path) -> Model:
     return Model(config, domain, Sampler(reverse.eval(), prior, sizes), fingerprint, metrics)
 
 
+def load_diffusion(path: Path) -> Diffusion:
+    """Both processes of a checkpoint file; the reverse one is that of ``load_model``.
+
+    Raises:
+        MolflddError: if the file is no whole checkpoint, or holds no forward process.
+    """
+    model = load_model(path)
+    _, tree = read_checkpoint(path)
+    if "forward" not in tree:
+        raise MolflddError(f"{path} holds no forward process; train the model anew to have one")
+    config, reverse = model.config, model.sampler.reverse
+    network = partial(model.domain.network, config.network)
+    blocks, prior = model.domain.blocks, model.sampler.prior
+    forward = build_forward(config.process, blocks, prior, network)
+    load_state(forward, tree["forward"], path)
+    return Diffusion(forward, reverse).eval()
+
+
 def pretrained() -> list[str]:
     """Names of the models that come with the package."""
     return sorted(path.stem for path in _PRETRAINED.glob("*.safetensors"))

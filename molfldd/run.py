@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from threading import Event, current_thread, main_thread
 from typing import Any, cast
@@ -29,14 +28,13 @@ from molfldd.checkpoint import load_state, read_checkpoint, write_checkpoint
 from molfldd.config import Config
 from molfldd.core.blocks import SizeDistribution
 from molfldd.core.bound import BoundReport, evaluate_bound
-from molfldd.core.diffusion import Diffusion
 from molfldd.core.estimators import ConcreteRelaxation
 from molfldd.core.sampling import Sampler
 from molfldd.core.training import Iteration, Profile, Trainer
 from molfldd.diagnosis import complaints
 from molfldd.domain import Data, domain_class
 from molfldd.errors import MolflddError, UsageError
-from molfldd.model import Model, build_diffusion, build_forward, load_model, model_header
+from molfldd.model import build_diffusion, load_model, model_header
 from molfldd.storage import atomic_path
 
 STATE = "state.safetensors"
@@ -417,40 +415,7 @@ class Run:
             yield show
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a run has reached.
-
-    Attributes:
-        model: The generator, as its checkpoint has it.
-        diffusion: Both processes, the reverse one being that of the model.
-    """
-
-    model: Model
-    diffusion: Diffusion
-
-
-def load_run(folder: Path) -> Trained:
-    """The generator of a run folder together with its forward process, which only the state has.
-
-    Raises:
-        MolflddError: if the folder lacks the model or the state, or if one of them is damaged.
-    """
-    model = load_model(folder / MODEL)
-    _, state = read_checkpoint(folder / STATE)
-    config, reverse = model.config, model.sampler.reverse
-    network = partial(model.domain.network, config.network)
-    blocks, prior = model.domain.blocks, model.sampler.prior
-    diffusion = Diffusion(build_forward(config.process, blocks, prior, network), reverse).eval()
-    load_state(diffusion, {**state["diffusion"], **_prefixed("reverse.", reverse)}, folder / STATE)
-    return Trained(model, diffusion)
-
-
 def halved(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The state of a module with its floating-point numbers in half precision."""
     state = module.state_dict()
     return {name: v.half() if v.is_floating_point() else v for name, v in state.items()}
-
-
-def _prefixed(prefix: str, module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {f"{prefix}{name}": value for name, value in module.state_dict().items()}

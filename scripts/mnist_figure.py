@@ -20,13 +20,15 @@ from torch import Tensor
 
 from molfldd.core.blocks import Examples, SizeDistribution
 from molfldd.core.bound import evaluate_bound
+from molfldd.core.diffusion import Diffusion
 from molfldd.domain import Data
 from molfldd.errors import MolflddError
 from molfldd.images.domain import Images
 from molfldd.images.evaluation import ImageReport, evaluate
 from molfldd.images.files import grid, square
 from molfldd.images.network import PIXELS
-from molfldd.run import Trained, load_run
+from molfldd.model import Model, load_diffusion, load_model
+from molfldd.run import MODEL
 
 TRAJECTORIES, SAMPLES, SCHEDULES = 6, 64, 5
 """How many of each are drawn."""
@@ -40,37 +42,37 @@ class Side:
     """One of the two runs: its name, what it has reached, its data and its scores."""
 
     name: str
-    trained: Trained
+    model: Model
+    diffusion: Diffusion
     data: Data
     report: ImageReport
 
 
 def load_side(name: str, folder: Path, num: int, seed: int) -> Side:
     """A run with its bound on all held-out images and the scores of ``num`` samples."""
-    trained = load_run(folder)
-    model = trained.model
+    model, diffusion = load_model(folder / MODEL), load_diffusion(folder / MODEL)
     if not isinstance(model.domain, Images):
         raise MolflddError(f"{folder} holds a model of '{model.domain.name}', not of images")
     data = model.domain.load(model.config.data)
     draws = [model.sample(num, seed=seed, batch_size=BATCH)]
-    report = evaluate(draws, model.config.data, {"bound": held_out_bound(trained, data)})
-    return Side(name, trained, data, report)
+    report = evaluate(draws, model.config.data, {"bound": held_out_bound(diffusion, data)})
+    return Side(name, model, diffusion, data, report)
 
 
-def held_out_bound(trained: Trained, data: Data) -> float:
+def held_out_bound(diffusion: Diffusion, data: Data) -> float:
     """The bound on all held-out images, one hard sample per step, nats per image."""
     batches = (data.test.batch(rows) for rows in torch.arange(len(data.test)).split(BATCH))
     sizes, generator = SizeDistribution.of(data.train.sizes), torch.Generator().manual_seed(0)
-    return evaluate_bound(trained.diffusion, batches, sizes, generator).total
+    return evaluate_bound(diffusion, batches, sizes, generator).total
 
 
 @torch.no_grad()
-def mask_probabilities(trained: Trained, images: Examples, rows: Tensor) -> Tensor:
+def mask_probabilities(side: Side, images: Examples, rows: Tensor) -> Tensor:
     """P(z_t = mask | x) of each pixel for t = T - 1, ..., 1: (B, T - 1, H, W)."""
     batch = images.batch(rows)
-    forward = trained.diffusion.forward_process
+    forward = side.diffusion.forward_process
     encoding = forward.encode(batch)
-    height, width = trained.model.domain.shape
+    height, width = side.model.domain.shape
     steps = [
         forward.marginal(batch, encoding, torch.full_like(batch.sizes, t))[PIXELS][..., -1]
         for t in range(forward.steps - 1, 0, -1)
@@ -81,7 +83,7 @@ def mask_probabilities(trained: Trained, images: Examples, rows: Tensor) -> Tens
 def mean_mask_probabilities(side: Side) -> Tensor:
     """``mask_probabilities`` averaged over all held-out images, (T - 1, H, W)."""
     total = sum(
-        mask_probabilities(side.trained, side.data.test, rows).sum(0)
+        mask_probabilities(side, side.data.test, rows).sum(0)
         for rows in torch.arange(len(side.data.test)).split(BATCH)
     )
     return total / len(side.data.test)
@@ -93,7 +95,7 @@ def by_surroundings(side: Side) -> dict[str, list[float]]:
     A black pixel is at an edge if one of the eight around it is white.
     """
     rows = torch.arange(len(side.data.test))[:BATCH]
-    probabilities = mask_probabilities(side.trained, side.data.test, rows)
+    probabilities = mask_probabilities(side, side.data.test, rows)
     white = side.data.test.codes[PIXELS][rows].view(len(rows), 1, *probabilities.shape[-2:]).float()
     near = torch.nn.functional.max_pool2d(white, 3, stride=1, padding=1)
     kinds = {"white": white == 1, "edge": (white == 0) & (near == 1), "background": near == 0}
@@ -111,7 +113,7 @@ def picture(axes: Any, image: Any, title: str, **options: Any) -> Any:
 
 def draw_generation(axes: Any, side: Side, seed: int) -> None:
     """Trajectories and samples of a run, one above the other."""
-    model, report = side.trained.model, side.report
+    model, report = side.model, side.report
     (trajectories,) = model.trajectories(TRAJECTORIES, seed=seed)
     states = [state for row in trajectories for state in row]
     greys = {"cmap": "gray", "vmin": 0, "vmax": 255}
@@ -126,10 +128,8 @@ def draw_generation(axes: Any, side: Side, seed: int) -> None:
 def draw_schedule(figure: Any, axes: Any, learned: Side, fixed: Side) -> None:
     """When pixels are masked: columns are t = T - 1, ..., 1, rows are images, then the means."""
     rows = torch.arange(SCHEDULES)
-    images = learned.data.test.codes[PIXELS][rows].view(
-        SCHEDULES, *learned.trained.model.domain.shape
-    )
-    probabilities = mask_probabilities(learned.trained, learned.data.test, rows)
+    images = learned.data.test.codes[PIXELS][rows].view(SCHEDULES, *learned.model.domain.shape)
+    probabilities = mask_probabilities(learned, learned.data.test, rows)
     images = learned.data.test.codes[PIXELS][rows].view(-1, *probabilities.shape[2:])
     examples = [
         torch.cat([image[None].float(), p]) for image, p in zip(images, probabilities, strict=True)

@@ -7,9 +7,11 @@ import pytest
 import torch
 from rich.console import Console
 
+from molfldd.checkpoint import read_checkpoint, write_checkpoint
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.errors import MolflddError
-from molfldd.run import MODEL, STATE, Engine, Run, load_run
+from molfldd.model import load_diffusion
+from molfldd.run import MODEL, STATE, Engine, Run
 
 
 def tiny_run(folder: Path, *more: str) -> Run:
@@ -50,23 +52,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_both_processes_of_a_run_are_read_back(finished: Run) -> None:
-    trained, averaged = load_run(finished.folder), finished.trainer.averaged
-    for found, expected in (
-        (trained.diffusion.forward_process, averaged.forward_process),
-        (trained.diffusion.reverse, averaged.reverse),
-        (trained.model.sampler.reverse, averaged.reverse),
-    ):
-        state = expected.state_dict()
-        assert found.state_dict().keys() == state.keys()
-        assert all(torch.equal(value, state[name]) for name, value in found.state_dict().items())
-    assert not trained.diffusion.training
+    """The reverse one exactly, the forward one in half precision."""
+    found, averaged = load_diffusion(finished.folder / MODEL), finished.trainer.averaged
+    assert not found.training
+    state = averaged.state_dict()
+    assert found.state_dict().keys() == state.keys()
+    for name, value in found.state_dict().items():
+        exact = name.startswith("reverse.")
+        tolerance = {"rtol": 0.0, "atol": 0.0} if exact else {"rtol": 1e-3, "atol": 1e-6}
+        torch.testing.assert_close(value, state[name], **tolerance)
 
 
-@pytest.mark.parametrize("name", [MODEL, STATE])
-def test_a_folder_without_model_or_state_is_no_run(
-    finished: Run, tmp_path: Path, name: str
-) -> None:
-    other = {MODEL: STATE, STATE: MODEL}[name]
-    (tmp_path / other).write_bytes((finished.folder / other).read_bytes())
-    with pytest.raises(MolflddError, match=rf"there is no checkpoint .*{name}"):
-        load_run(tmp_path)
+def test_a_checkpoint_without_forward_process_says_so(finished: Run, tmp_path: Path) -> None:
+    header, tree = read_checkpoint(finished.folder / MODEL)
+    del tree["forward"]
+    write_checkpoint(tmp_path / MODEL, header, tree)
+    with pytest.raises(MolflddError, match="no forward process"):
+        load_diffusion(tmp_path / MODEL)
