@@ -1,9 +1,9 @@
 """In which order a learned masking process generates the kinds of atoms and bonds.
 
 An element that is masked at t with probability p_t is generated, on the average, in step
-T + 1 - sum_t p_t: T is the first step of the generation, 1 the last. Printed for held-out molecules by
-kind of atom and bond, with the spread of the scores within each block, which is 0 if nothing but
-"atoms before bonds" (or the reverse) was learned.
+T + 1 - sum_t p_t: T is the first step of the generation, 1 the last. Printed for held-out
+molecules by kind of atom and bond, with the spread of the scores within each block, which is 0 if
+nothing but "atoms before bonds" (or the reverse) was learned.
 """
 
 from __future__ import annotations
