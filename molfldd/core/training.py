@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, cast
 
@@ -77,6 +77,8 @@ class TrainingOptions:
         optimizer: "adamw", or "muon": Muon (orthogonalized momentum) for the hidden matrices of
             the reverse network, AdamW for all else, both with the same rates.
         weight_decay: The optimizer's.
+        grouped: Batches among which examples are sorted by size, so that little of a batch is
+            padding; at 1 every batch is of all sizes.
         seed: Names all randomness of the run.
     """
 
@@ -85,11 +87,14 @@ class TrainingOptions:
     clip: float = 10.0
     optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = 0.0
+    grouped: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.grouped < 1:
+            raise ValueError(f"grouped must be at least 1, got {self.grouped}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
         if not self.clip > 0:
@@ -105,18 +110,20 @@ class Draws:
     """The random choices of every iteration, named by (seed, iteration, process).
 
     Attributes:
-        examples: Size of the data set.
+        sizes: Sizes of the examples of the data set, (N,) int64.
         steps: T.
-        options: Batch size and seed.
+        options: Batch size, grouping and seed.
         rank: Index of this process.
         processes: Number of processes; they share each batch evenly.
     """
 
-    examples: int
+    sizes: Tensor
     steps: int
     options: TrainingOptions
     rank: int = 0
     processes: int = 1
+
+    _groups: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.options.batch_size % self.processes:
@@ -128,11 +135,30 @@ class Draws:
     def indices(self, iteration: int) -> Tensor:
         """This process' examples, one permutation of the data after another, (B,) int64."""
         share = self.options.batch_size // self.processes
-        first = iteration * self.options.batch_size + self.rank * share
-        positions = range(first, first + share)
-        epochs = {p // self.examples for p in positions}
-        orders = {epoch: self._permutation(epoch) for epoch in epochs}
-        return torch.stack([orders[p // self.examples][p % self.examples] for p in positions])
+        group, place = divmod(iteration, self.options.grouped)
+        batch = self._group(group)[place]
+        return batch[self.rank * share : (self.rank + 1) * share]
+
+    def _group(self, number: int) -> Tensor:
+        """The examples of ``grouped`` batches, similar sizes together, (grouped, batch)."""
+        if number not in self._groups:
+            self._groups.clear()
+            self._groups[number] = self._grouped(number)
+        return self._groups[number]
+
+    def _grouped(self, number: int) -> Tensor:
+        batches, examples = self.options.grouped, len(self.sizes)
+        first = number * batches * self.options.batch_size
+        positions = torch.arange(first, first + batches * self.options.batch_size)
+        epochs = range(first // examples, int(positions[-1]) // examples + 1)
+        orders = [
+            self._permutation(e)[positions[positions // examples == e] % examples] for e in epochs
+        ]
+        rows = torch.cat(orders)
+        if batches == 1:
+            return rows[None]
+        rows = rows[self.sizes[rows].argsort(stable=True)].view(batches, -1)
+        return rows[torch.randperm(batches, generator=self._generator(number, -1))]
 
     def times(self, iteration: int) -> Tensor:
         """Steps of the examples, (B,) int64 in 1..T: each is uniform, together they are spread."""
@@ -145,7 +171,7 @@ class Draws:
         return self._generator(iteration, 1 + self.rank, device)
 
     def _permutation(self, epoch: int) -> Tensor:
-        return _permutation(self.examples, self.options.seed, epoch)
+        return _permutation(len(self.sizes), self.options.seed, epoch)
 
     def _generator(
         self, iteration: int, stream: int, device: torch.device | str = "cpu"
@@ -264,7 +290,7 @@ class Trainer:
         self.iteration = 0
         self.reset_average()
         self._draws = Draws(
-            len(examples), diffusion.steps, options, fabric.global_rank, fabric.world_size
+            examples.sizes, diffusion.steps, options, fabric.global_rank, fabric.world_size
         )
         self._optimizers: list[torch.optim.Optimizer] = []
         self._resumed_optimizers: list[dict[str, Any]] = []
