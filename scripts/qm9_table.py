@@ -1,0 +1,147 @@
+"""The QM9 table: every embedded model by the whole protocol, beside its controls and the papers.
+
+Measured here: the embedded models (sampled, scored and timed by this command) and the reports of
+other models, as ``molfldd evaluate MODEL --out REPORT`` wrote them. Published: numbers as their
+papers give them; they differ in test set, convention of validity and treatment of stereochemistry,
+which is said below the table.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+import typer
+
+from molfldd.errors import UsageError
+from molfldd.model import Model, load_model, pretrained, pretrained_path
+from molfldd.molecules.datasets import load_qm9, split
+from molfldd.molecules.evaluation import fcd_gdss
+
+SHARES = ("valid", "valid_fragment", "valid_gdss", "connected", "unique", "novel")
+DISTANCES = ("fcd", "fcd_gdss")
+HEADINGS = {"valid": "valid %", "valid_fragment": "valid fragment %", "valid_gdss": "GDSS-valid %"}
+
+PUBLISHED = {
+    "FLDD, Table 2": ("10", "valid_gdss 99.08", "99.95", "0.385"),
+    "FLDD, Table 2 ": ("100", "valid_gdss 99.67", "98.93", "0.328"),
+    "LO-ARM": ("one per element", "99.85", "98.85", "0.240"),
+    "DeFoG": ("50", "valid_fragment 98.9", "96.2", "0.26"),
+    "DeFoG ": ("500", "valid_fragment 99.3", "96.3", "0.12"),
+    "MELD": ("hundreds", "100", "96.5", "0.09"),
+}
+"""Steps, valid %, unique % and FCD of the literature, in its own protocols."""
+
+
+@dataclass
+class Row:
+    """A line of the table: mean and spread of every score, and what it cost."""
+
+    name: str
+    steps: str
+    mean: Mapping[str, float | None]
+    spread: Mapping[str, float | None] = field(default_factory=dict)
+    seconds: float | None = None
+
+    def cells(self) -> list[str]:
+        """The line as text."""
+        seconds = "" if self.seconds is None else f"{self.seconds:.2f}"
+        scores = [
+            *(self._cell(name, 100.0, 2) for name in SHARES),
+            *(self._cell(name, 1.0, 3) for name in DISTANCES),
+        ]
+        return [self.name, self.steps, *scores, seconds]
+
+    def _cell(self, name: str, factor: float, digits: int) -> str:
+        value, spread = self.mean.get(name), self.spread.get(name)
+        if value is None:
+            return ""
+        tail = "" if spread is None else f" ± {factor * spread:.{digits}f}"
+        return f"{factor * value:.{digits}f}{tail}"
+
+
+class Draws:
+    """Molecules of several seeds, with a clock and, on the way, the FCD of GDSS' protocol."""
+
+    def __init__(self, model: Model, num: int, seeds: int, reference: list[str]) -> None:
+        self.model, self.num, self.seeds, self.reference = model, num, seeds, reference
+        self.seconds: list[float] = []
+        self.distances: list[float] = []
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        for seed in range(self.seeds):
+            started = time.perf_counter()
+            molecules = self.model.sample(self.num, seed=seed)
+            self.seconds.append(time.perf_counter() - started)
+            self.distances.append(fcd_gdss(molecules, self.reference))
+            yield molecules
+
+
+def embedded_row(name: str, num: int, seeds: int, reference: list[str]) -> Row:
+    """An embedded model, sampled and scored."""
+    model = load_model(pretrained_path(name))
+    draws = Draws(model, num, seeds, reference)
+    report = model.domain.evaluate(draws, model.config.data, model.metrics, None).to_json()
+    mean = {
+        **_mapping(report, "mean" if seeds > 1 else "scores"),
+        "fcd_gdss": fmean(draws.distances),
+    }
+    spread = _mapping(report, "spread") if seeds > 1 else {}
+    per_thousand = 1000 * fmean(draws.seconds) / num
+    return Row(f"`{name}`", str(model.steps), mean, spread, per_thousand)
+
+
+def report_row(argument: str) -> Row:
+    """A report of ``molfldd evaluate``, given as NAME:STEPS=FILE."""
+    label, equals, path = argument.partition("=")
+    name, colon, steps = label.rpartition(":")
+    if not (equals and colon):
+        raise UsageError(f"cannot read '{argument}'; write it as NAME:STEPS=FILE.json")
+    try:
+        report = json.loads(Path(path).read_text(encoding="utf-8"))
+        return Row(name, steps, report["mean"], report["spread"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"cannot read the report {path}: {error!r}") from error
+
+
+def _mapping(report: Mapping[str, object], key: str) -> dict[str, float | None]:
+    found = report[key]
+    assert isinstance(found, Mapping)
+    return dict(found)
+
+
+def markdown(headings: list[str], rows: list[list[str]]) -> str:
+    """A table for documents."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main(
+    num: Annotated[int, typer.Option(min=2, help="Molecules per seed.")] = 10_000,
+    seeds: Annotated[int, typer.Option(min=1, help="Sampling seeds 0, 1, ...")] = 3,
+    report: Annotated[
+        list[str] | None,
+        typer.Option(help="Another line: NAME:STEPS=FILE, of molfldd evaluate --out FILE."),
+    ] = None,
+) -> None:
+    """Print the QM9 table as Markdown."""
+    _, test = split(load_qm9())
+    names = [name for name in pretrained() if name.startswith("qm9")]
+    rows = [embedded_row(name, num, seeds, list(test.smiles)) for name in names]
+    rows += [report_row(argument) for argument in report or []]
+    scores = [HEADINGS.get(name, f"{name} %") for name in SHARES] + ["FCD", "FCD (GDSS)"]
+    headings = ["model", "steps = network evaluations", *scores, "s per 1,000"]
+    print(markdown(headings, [row.cells() for row in rows]))
+    print(f"\n{num:,} molecules per seed, {seeds} sampling seeds; nothing filtered or corrected.\n")
+    published = [[name.strip(), *cells] for name, cells in PUBLISHED.items()]
+    print(markdown(["published", "steps", "valid %", "unique %", "FCD"], published))
+    print("\nPublished numbers are of other test sets and conventions; see datasets/qm9.md.")
+
+
+if __name__ == "__main__":
+    typer.run(main)
