@@ -32,29 +32,36 @@ class PerceptronConfig:
 
 
 class Perceptron(nn.Module):
-    """Both coordinates of a point in, features of each coordinate out.
+    """All coordinates of a point in, features of each coordinate out.
 
     The coordinates are concatenated, so the network knows which is which, and every output
-    depends on both.
+    depends on all of them.
 
     Args:
         config: Sizes.
         inputs: Input channels of the block.
         outputs: Output channels of the block.
+        coordinates: How many there are.
     """
 
     def __init__(
-        self, config: PerceptronConfig, inputs: Mapping[str, int], outputs: Mapping[str, int]
+        self,
+        config: PerceptronConfig,
+        inputs: Mapping[str, int],
+        outputs: Mapping[str, int],
+        coordinates: int = 2,
     ) -> None:
         super().__init__()
+        self.coordinates = coordinates
         self.time = TimeEmbedding(config.width)
-        self.enter = nn.Linear(2 * inputs[COORDINATES], config.width)
+        self.enter = nn.Linear(coordinates * inputs[COORDINATES], config.width)
         self.layers = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(config.width), feed_forward(config.width, 2))
             for _ in range(config.layers)
         )
         self.leave = nn.Sequential(
-            nn.LayerNorm(config.width), zero_linear(config.width, 2 * outputs[COORDINATES])
+            nn.LayerNorm(config.width),
+            zero_linear(config.width, coordinates * outputs[COORDINATES]),
         )
 
     def forward(self, values: Probs, mask: Masks, time: Tensor) -> dict[str, Tensor]:
@@ -62,4 +69,4 @@ class Perceptron(nn.Module):
         x = self.enter(values[COORDINATES].flatten(1)) + self.time(time)
         for layer in self.layers:
             x = x + layer(x)
-        return {COORDINATES: self.leave(x).unflatten(-1, (2, -1))}
+        return {COORDINATES: self.leave(x).unflatten(-1, (self.coordinates, -1))}
