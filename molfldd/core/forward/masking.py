@@ -20,8 +20,8 @@ from molfldd.core.forward.base import ForwardProcess, at_step
 from molfldd.core.forward.transitions import MaskingTransition, Transition
 from molfldd.core.network import NetworkFactory, apply
 
-BLOCK_RATE = 10.0
-"""Scale of the blocks' scores: adaptive optimizers move every parameter by about their learning
+NUMBER_RATE = 10.0
+"""Scale of the blocks' scores and of the logits of the pace: adaptive optimizers move every parameter by about their learning
 rate, and a single number has to move as far as what a whole layer of the network adds up to."""
 
 
@@ -114,7 +114,7 @@ class MaskingForward(ForwardProcess):
 
     def pace(self) -> Tensor:
         """The mean mask probability m_t of every step t = 1..T, (T,); the last is 1."""
-        learned = torch.softmax(self.pace_logits, 0)
+        learned = torch.softmax(NUMBER_RATE * self.pace_logits, 0)
         pace: Tensor = (self.even / self.steps + (1 - self.even) * learned).cumsum(0)
         return pace
 
@@ -128,7 +128,7 @@ class MaskingForward(ForwardProcess):
         }
 
     def _score(self, name: str, features: Tensor, mask: Tensor) -> Tensor:
-        score: Tensor = BLOCK_RATE * self.block_scores[name] + centred(features[..., :1], mask)
+        score: Tensor = NUMBER_RATE * self.block_scores[name] + centred(features[..., :1], mask)
         return score
 
     def masked(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
