@@ -98,7 +98,7 @@ Build = Callable[[Sequence[Block], int, NetworkFactory], ForwardProcess]
 def paced_masking(blocks: Sequence[Block], steps: int, network: NetworkFactory) -> MaskingForward:
     process = MaskingForward(blocks, absorbing_prior(blocks), steps, network, even=0.3)
     with torch.no_grad():
-        process.pace_logits.copy_(torch.linspace(-1.0, 1.0, steps))
+        process.pace_logits.copy_(torch.linspace(-0.1, 0.1, steps))
     return process
 
 

@@ -21,8 +21,9 @@ from molfldd.core.forward.transitions import MaskingTransition, Transition
 from molfldd.core.network import NetworkFactory, apply
 
 NUMBER_RATE = 10.0
-"""Scale of the blocks' scores and of the logits of the pace: adaptive optimizers move every parameter by about their learning
-rate, and a single number has to move as far as what a whole layer of the network adds up to."""
+"""Scale of the blocks' scores and of the logits of the pace: adaptive optimizers move every
+parameter by about their learning rate, and a single number has to move as far as what a whole
+layer of the network adds up to."""
 
 
 ALL_BUT = 1 - 1e-6
