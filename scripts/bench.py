@@ -1,0 +1,214 @@
+"""How fast training and sampling of molecules are, as ratios of one run on one thread.
+
+1. A training step (learning and polishing phase) against the machine's limit: its time divided by
+   the time its matrix products take at the measured rate of large products of the same type.
+2. Sampling: molecules per second in 10 steps against the same network in 100 and 500; the share of
+   the time that is not the network's: drawing, decoding to molecules, writing SMILES.
+3. Growth: time of a training step and memory, by atoms per molecule.
+
+Random graphs stand for data, and random networks for trained ones; neither changes the cost.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import replace
+from functools import partial
+from io import StringIO
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from molfldd.config import Config, override, parse_config, read_recipe
+from molfldd.core.blocks import Examples, SizeDistribution
+from molfldd.core.sampling import Sampler
+from molfldd.core.training import Trainer
+from molfldd.domain import Data
+from molfldd.model import Model, build_diffusion
+from molfldd.molecules.domain import Molecules, bond_count
+from molfldd.molecules.files import write_molecules
+from molfldd.molecules.vocabulary import Vocabulary
+from molfldd.run import fast_precision
+
+SIZES = {"qm9": 9, "zinc250k": 23}
+"""Atoms per molecule of the first part: the usual number of each data set."""
+GROWTH = (9, 20, 38, 60, 100)
+GROWTH_BATCH = 16
+STEPS = (10, 100, 500)
+
+console = Console(soft_wrap=True, highlight=False)
+
+
+def random_data(atoms: int, count: int) -> Data:
+    """Graphs of so many atoms with random categories, bonds as rare as in molecules."""
+    vocabulary = Vocabulary.from_json(["C", "N", "O", "F"])
+    domain = Molecules(vocabulary, atoms)
+    sizes = torch.full((count,), atoms)
+    bonds = (torch.rand(count, int(bond_count(sizes)[0])) < 2 / atoms).long()
+    codes = {"atoms": torch.randint(4, (count, atoms)), "bonds": bonds}
+    examples = Examples(domain.blocks, codes, sizes)
+    return Data(domain, examples, examples, "random")
+
+
+def trainer(config: Config[Any, Any], data: Data) -> Trainer:
+    """On the CPU, in the precision that ``molfldd train`` takes there."""
+    precision: Any = fast_precision()
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+    diffusion = build_diffusion(config, data)
+    return Trainer(fabric, diffusion, data.train, config.phases, config.training)
+
+
+def least_seconds(call: Callable[[], object], times: int) -> float:
+    """The least CPU time of several calls, after one that is not counted."""
+    call()
+    spent = []
+    for _ in range(times):
+        started = time.thread_time()
+        call()
+        spent.append(time.thread_time() - started)
+    return min(spent)
+
+
+def product_rate(dtype: torch.dtype, size: int = 1024) -> float:
+    """Floating-point operations per second of square matrix products."""
+    a = torch.randn(size, size).to(dtype)
+    return 2 * size**3 / least_seconds(lambda: a @ a, 10)
+
+
+def step_costs(config: Config[Any, Any], data: Data, times: int) -> list[tuple[str, float, float]]:
+    """Name, seconds and FLOPs of a step of each phase."""
+    costs = []
+    for phase in config.phases:
+        alone = config.model_copy(update={"phases": (replace(phase, iterations=times + 2),)})
+        iterations = iter(trainer(alone, data).run())
+        with FlopCounterMode(display=False) as counter:
+            next(iterations)
+        flops = counter.get_total_flops()
+        costs.append((phase.name, least_seconds(partial(next, iterations), times), flops))
+    return costs
+
+
+def bench_steps(times: int) -> None:
+    """Part 1."""
+    dtype = torch.bfloat16 if "bf16" in fast_precision() else torch.float32
+    rate = product_rate(dtype)
+    table = Table("recipe", "batch", "phase", "ms per step", "GFLOP", "time / limit")
+    for name, atoms in SIZES.items():
+        config = parse_config(read_recipe(name))
+        batch = config.training.batch_size
+        for phase, seconds, flops in step_costs(config, random_data(atoms, 4 * batch), times):
+            cells = f"{1000 * seconds:.0f}", f"{flops / 1e9:.1f}", f"{seconds * rate / flops:.2f}"
+            table.add_row(name, str(batch), phase, *cells)
+    console.print(f"{dtype} products of 1,024 x 1,024: {rate / 1e9:.0f} GFLOP/s on one thread")
+    console.print(table)
+
+
+def random_model(steps: int, data: Data) -> Model:
+    """The network of the QM9 recipe for so many steps, untrained."""
+    config = parse_config(override(read_recipe("qm9"), [f"process.steps={steps}"]))
+    diffusion = build_diffusion(config, data)
+    sampler = Sampler(
+        diffusion.reverse.eval(), diffusion.prior, SizeDistribution.of(data.train.sizes)
+    )
+    return Model(config, data.domain, sampler, "random", {})
+
+
+class NetworkClock:
+    """CPU time spent in a module's forward pass."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.seconds = 0.0
+        module.register_forward_pre_hook(self._start)
+        module.register_forward_hook(self._stop)
+
+    def _start(self, *_: object) -> None:
+        self.seconds -= time.thread_time()
+
+    def _stop(self, *_: object) -> None:
+        self.seconds += time.thread_time()
+
+
+def bench_sampling(count: int) -> None:
+    """Part 2; writes SMILES of everything drawn to a file, as ``molfldd sample`` does."""
+    data = random_data(9, 1000)
+    table = Table("steps", "molecules per second", "relative", "outside the network")
+    first = None
+    for steps in STEPS:
+        model = random_model(steps, data)
+        clock = NetworkClock(model.sampler.reverse.network)
+        drawn = count if steps == STEPS[0] else max(1, count * STEPS[0] // steps)
+        started = time.thread_time()
+        with tempfile.TemporaryDirectory() as folder:
+            write_molecules(Path(folder) / "all.smi", model.sample(drawn))
+        seconds = time.thread_time() - started
+        first = first or drawn / seconds
+        share = f"{100 * (1 - clock.seconds / seconds):.1f} %"
+        table.add_row(str(steps), f"{drawn / seconds:.0f}", f"{drawn / seconds / first:.3f}", share)
+    console.print(table)
+
+
+def _growth(atoms: int, times: int, results: Any) -> None:
+    torch.set_num_threads(1)
+    changes = ["data.name=qm9", f"training.batch_size={GROWTH_BATCH}", "training.grouped=1"]
+    config = parse_config(override(read_recipe("zinc250k"), changes))
+    with redirect_stdout(StringIO()):
+        data = random_data(atoms, 4 * GROWTH_BATCH)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        (_, seconds, _), *_ = step_costs(config, data, times)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    results.put((seconds, (after - before) / 1024))
+
+
+def bench_growth(times: int) -> None:
+    """Part 3, each size in a process of its own, for its memory."""
+    context = multiprocessing.get_context("spawn")
+    table = Table("atoms", "pairs", "ms per molecule", "MiB for the step")
+    found: list[tuple[float, float]] = []
+    for atoms in GROWTH:
+        results: Any = context.Queue()
+        process = context.Process(target=_growth, args=(atoms, times, results))
+        process.start()
+        seconds, memory = results.get()
+        process.join()
+        found.append((seconds, memory))
+        per_molecule = f"{1000 * seconds / GROWTH_BATCH:.1f}"
+        table.add_row(str(atoms), str(atoms * (atoms - 1) // 2), per_molecule, f"{memory:.0f}")
+    console.print(table)
+    console.print(f"time grows with atoms to the power {exponent([s for s, _ in found]):.2f}")
+
+
+def exponent(values: list[float]) -> float:
+    """Slope of log value against log atoms, by least squares."""
+    x = Tensor([math.log(atoms) for atoms in GROWTH])
+    y = Tensor([math.log(value) for value in values])
+    x = x - x.mean()
+    return float((x * y).sum() / (x * x).sum())
+
+
+def main(
+    times: Annotated[int, typer.Option(min=1, help="Steps of which the fastest counts.")] = 5,
+    molecules: Annotated[int, typer.Option(min=1, help="To sample in ten steps.")] = 2000,
+) -> None:
+    """Print the three tables."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    bench_steps(times)
+    bench_sampling(molecules)
+    bench_growth(times)
+
+
+if __name__ == "__main__":
+    typer.run(main)
