@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem
 
-from molfldd.errors import MolflddError
 from molfldd.molecules.codec import Codes, NotRepresentable, TypedGraph, parse_smiles, typed_graph
 from molfldd.molecules.report import EXAMPLES, Example, ParseReport, shortened
 from molfldd.molecules.vocabulary import AtomType, Vocabulary, atom_name
