@@ -46,7 +46,7 @@ def test_two_processes_write_the_bytes_of_one(
     one, said = draw(molfldd, checkpoint, out, options)
     two, said_by_two = draw(molfldd, checkpoint, out, (*options, "--devices", 2))
     assert one == two
-    assert len(one) > 50
+    assert one.count(b"\n") > 3
     assert said.split(" in ")[0] == said_by_two.split(" in ")[0]
 
 
@@ -155,7 +155,7 @@ def test_a_checkpoint_that_is_replaced_meanwhile(checkpoint: Path, tmp_path: Pat
     path.write_bytes(checkpoint.read_bytes())
     with drawing(str(path), Device.cpu, 2) as drawer:
         path.unlink()
-        path.write_bytes(checkpoint.read_bytes() + b"")
+        path.write_bytes(checkpoint.read_bytes())
         os.utime(path, ns=(0, 0))
         with pytest.raises(MolflddError, match="was changed while it was read"):
             next(drawer.batches(Model.draw, 0, [range(1)]))

@@ -1,4 +1,4 @@
-"""``molfldd sample --only-valid``: the first valid ones of the same stream, and how rare they are."""
+"""``molfldd sample --only-valid``: the first valid ones of the same stream."""
 
 import re
 from collections.abc import Callable
@@ -53,15 +53,6 @@ def test_it_gives_up_when_valid_ones_are_too_rare(
     assert result.code == 1
     assert re.search(r"only \d+ of 60 drawn are valid; leave out --only-valid", result.error)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_it_is_patient_with_the_last_one(
-    molfldd: Command, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sample, "PATIENCE", 1)
-    monkeypatch.setattr(sample, "LEAST_USABLE", 0.0)
-    result = molfldd("sample", "--checkpoint", checkpoint, "--num", 2, "--only-valid")
-    assert result.code == 0
 
 
 def test_a_domain_that_judges_nothing(
