@@ -134,8 +134,16 @@ class Model:
     def stream(self, count: int, *, seed: int = 0, batch_size: int = 500) -> Iterator[list[Any]]:
         """``count`` decoded examples in batches, in constant memory."""
         _check_counts(count, batch_size)
-        for drawn in self.sampler.stream(seed, count, batch_size):
-            yield self.domain.samples(drawn)
+        for indices in batches(count, batch_size):
+            yield self.draw(seed, indices)
+
+    def draw(self, seed: int, indices: Sequence[int]) -> list[Any]:
+        """The decoded examples of a seed at the given indices, usable or not."""
+        return self.domain.samples(self.sampler.sample(seed, indices))
+
+    def draw_usable(self, seed: int, indices: Sequence[int]) -> list[Any | None]:
+        """The same as they are to be printed or written; None for those that are not to be."""
+        return [self.domain.usable(example) for example in self.draw(seed, indices)]
 
     def sample(
         self, count: int, *, steps: int | None = None, seed: int = 0, batch_size: int = 500
@@ -152,8 +160,8 @@ class Model:
             UsageError: for steps the model was not trained for, or numbers below 1.
         """
         self.check_steps(steps)
-        batches = self.stream(count, seed=seed, batch_size=batch_size)
-        return [example for batch in batches for example in batch]
+        drawn = self.stream(count, seed=seed, batch_size=batch_size)
+        return [example for batch in drawn for example in batch]
 
     def trajectories(
         self, count: int, *, seed: int = 0, batch_size: int = 500
@@ -164,15 +172,20 @@ class Model:
         domain cannot show states.
         """
         _check_counts(count, batch_size)
-        for start in range(0, count, batch_size):
-            rows = range(start, min(start + batch_size, count))
-            drawn = self.sampler.sample(seed, rows, keep_trajectory=True)
+        for indices in batches(count, batch_size):
+            drawn = self.sampler.sample(seed, indices, keep_trajectory=True)
             yield self.domain.trajectories(drawn)
 
     def to(self, device: str) -> Model:
         """The model on another device; changed in place."""
         self.sampler.reverse.to(device)
         return self
+
+
+def batches(count: int, size: int) -> Iterator[range]:
+    """The indices 0..count-1, ``size`` at a time."""
+    for start in range(0, count, size):
+        yield range(start, min(start + size, count))
 
 
 def _check_counts(count: int, batch_size: int) -> None:

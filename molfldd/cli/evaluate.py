@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from molfldd.cli.generation import Device, Generation, model_on
+from molfldd.cli.generation import Device, Devices, Generation, drawing
 from molfldd.errors import UsageError
 
 if TYPE_CHECKING:
     from molfldd.domain import Report
-    from molfldd.model import Model
+    from molfldd.parallel import Drawer
 
 
 def evaluate(
@@ -61,6 +61,7 @@ def evaluate(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples sampled at once.")] = 500,
     device: Annotated[Device, typer.Option(help="Where to sample.")] = Device.auto,
+    devices: Devices = 1,
     out: Annotated[
         Path | None, typer.Option(help="Also write the report to this .json file.")
     ] = None,
@@ -76,12 +77,14 @@ def evaluate(
     if _is_model(source):
         if domain is not None:
             raise UsageError("--domain is for files; a model knows its own domain")
-        model = model_on(source, device)
-        report = _evaluate_model(model, reference, num, seed or [0], batch_size)
-    elif num is None and seed is None:
+        with drawing(source, device, devices) as drawer:
+            report = _evaluate_model(drawer, reference, num, seed or [0], batch_size)
+    elif num is None and seed is None and devices == 1:
         report = _evaluate_file(Path(source), domain or "molecules", reference)
     else:
-        raise UsageError("--num and --seed are for models to sample from, not for a file")
+        raise UsageError(
+            "--num, --seed and --devices are for models to sample from, not for a file"
+        )
     _show(report)
     if out is not None:
         _write(out, {"input": source, "seeds": seed or [0], **report.to_json()})
@@ -107,14 +110,18 @@ def _evaluate_file(path: Path, domain: str, reference: str | None) -> Report:
 
 
 def _evaluate_model(
-    model: Model, reference: str | None, num: int | None, seeds: Sequence[int], batch_size: int
+    drawer: Drawer, reference: str | None, num: int | None, seeds: Sequence[int], batch_size: int
 ) -> Report:
-    domain, count = model.domain, num or model.domain.scored
+    from molfldd.model import Model, batches
+
+    model, domain = drawer.model, drawer.model.domain
+    count = num or domain.scored
 
     def draws() -> Iterator[list[Any]]:
+        title, total = f"sampling {count:,} {domain.plural}", -(-count // batch_size)
         for seed in seeds:
-            batches = model.stream(count, seed=seed, batch_size=batch_size)
-            yield list(Generation(batches, count, batch_size, domain.plural))
+            drawn = drawer.batches(Model.draw, seed, batches(count, batch_size))
+            yield list(Generation(drawn, title, total))
 
     return domain.evaluate(draws(), model.config.data, model.metrics, reference)
 

@@ -1,18 +1,31 @@
-"""What the commands share: a trained model on its device, and its examples with a clock."""
+"""What the commands share: a trained model that draws, and its examples with a clock."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from molfldd.errors import UsageError
 
 if TYPE_CHECKING:
-    from molfldd.model import Model
+    from molfldd.parallel import Drawer
+
+Devices = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Processes on this machine that share the batches, each on a GPU of its own or on its "
+        "share of the CPU; does not change the examples.",
+    ),
+]
+"""The option of how many processes draw."""
 
 
 class Device(StrEnum):
@@ -33,36 +46,59 @@ def resolve_device(device: Device) -> str:
     return "cuda" if available and device is not Device.cpu else "cpu"
 
 
-def model_on(checkpoint: str, device: Device) -> Model:
-    """The model of an embedded name or a path, on its device.
+def resolve_devices(device: Device, count: int) -> list[str]:
+    """The devices' names for torch; raises ``UsageError`` if there are not so many."""
+    import torch
+
+    kind = resolve_device(device)
+    if kind == "cpu":
+        return [kind] * count
+    available = torch.cuda.device_count()
+    if count > available:
+        raise UsageError(
+            f"there are not {count} CUDA devices here but {available}; use --devices {available} "
+            "or less, or --device cpu"
+        )
+    return [f"{kind}:{number}" for number in range(count)]
+
+
+@contextmanager
+def drawing(checkpoint: str, device: Device, devices: int) -> Iterator[Drawer]:
+    """What draws from the model of an embedded name or a path, in so many processes.
 
     Raises:
-        UsageError: if there is none.
+        UsageError: if there is no such model, or there are not so many devices.
         MolflddError: if the file cannot be read.
     """
-    from molfldd import load_pretrained
+    from molfldd.model import load_model, pretrained_path
+    from molfldd.parallel import Checkpoint, ManyProcesses, OneProcess
+    from molfldd.processes import Processes
 
-    place = resolve_device(device)
-    return load_pretrained(checkpoint).to(place)
+    path = pretrained_path(checkpoint)
+    places = resolve_devices(device, devices)
+    if devices == 1:
+        yield OneProcess(load_model(path).to(places[0]))
+        return
+    file = Checkpoint.of(path, places)
+    with Processes(devices) as processes:
+        yield ManyProcesses(load_model(path), file, processes)
 
 
 @dataclass
 class Generation:
-    """What a model generates, batch by batch; ``seconds`` grows while it does.
+    """What a model generates, batch by batch, with a progress bar; ``seconds`` tells how long.
 
     Attributes:
-        batches: Decoded examples, or trajectories, as the model draws them.
-        num: How many there are in all.
-        batch_size: How many there are in a batch.
-        plural: What the domain calls them.
+        batches: What was drawn, as it comes.
+        title: What the progress bar says.
+        total: How many batches there are; None if that is not known.
         quiet: No progress bar.
-        seconds: Time spent on drawing so far.
+        seconds: Time from the start until the last batch so far.
     """
 
     batches: Iterator[list[Any]]
-    num: int
-    batch_size: int
-    plural: str
+    title: str
+    total: int | None
     quiet: bool = False
     seconds: float = 0.0
 
@@ -74,9 +110,8 @@ class Generation:
     def _timed(self) -> Iterator[list[Any]]:
         started = perf_counter()
         for batch in self.batches:
-            self.seconds += perf_counter() - started
+            self.seconds = perf_counter() - started
             yield batch
-            started = perf_counter()
 
     def _progress(self) -> Iterator[list[Any]]:
         from rich.console import Console
@@ -84,8 +119,8 @@ class Generation:
 
         yield from track(
             self._timed(),
-            description=f"sampling {self.num:,} {self.plural}",
-            total=-(-self.num // self.batch_size),
+            description=self.title,
+            total=self.total,
             console=Console(stderr=True),
             transient=True,
             disable=self.quiet or not sys.stderr.isatty(),

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from molfldd.cli.generation import Device, Generation, model_on
-from molfldd.errors import UsageError
+from molfldd.cli.generation import Device, Devices, Generation, drawing
+from molfldd.errors import MolflddError, UsageError
 
 if TYPE_CHECKING:
     from molfldd.domain import Domain
     from molfldd.model import Model
+    from molfldd.parallel import Drawer
+
+PATIENCE = 10_000
+"""So many examples are drawn before ``--only-valid`` may give up."""
+
+LEAST_USABLE = 0.01
+"""It does if a smaller share of what was drawn is usable."""
 
 
 def sample(
@@ -38,6 +47,15 @@ def sample(
         int, typer.Option(min=1, help="Examples computed at once; does not change them.")
     ] = 500,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    devices: Devices = 1,
+    only_valid: Annotated[
+        bool,
+        typer.Option(
+            "--only-valid",
+            help="Leave out what is not valid, and go on until there are --num valid ones: the "
+            "first of the same seed. Says how many were drawn for them.",
+        ),
+    ] = False,
     trajectory: Annotated[
         bool,
         typer.Option(
@@ -51,16 +69,45 @@ def sample(
     Writes the valid molecules: one fragment, and RDKit accepts it as it is, without any repair.
     Says on stderr how many were generated, how many of them are valid, and how long it took.
     """
-    if trajectory and out is None:
-        raise UsageError("--trajectory needs --out, a file to write the steps to")
+    if trajectory:
+        _check_trajectory(out, devices, only_valid)
     if out is not None:
         _check_output(out)
-    model = model_on(checkpoint, device)
-    model.check_steps(steps)
-    if out is not None and trajectory:
-        typer.echo(_write_trajectories(model, num, seed, batch_size, out), err=True)
-    else:
-        typer.echo(_generate(model, num, seed, batch_size, out), err=True)
+    wanted = _Wanted(num, seed, batch_size, out)
+    with drawing(checkpoint, device, devices) as drawer:
+        drawer.model.check_steps(steps)
+        if trajectory and out is not None:
+            summary = _write_trajectories(drawer.model, wanted, out)
+        elif only_valid:
+            summary = _generate_usable(drawer, wanted)
+        else:
+            summary = _generate(drawer, wanted)
+    typer.echo(summary, err=True)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What was asked for; examples go to a file, or to stdout where there is none."""
+
+    num: int
+    seed: int
+    batch_size: int
+    out: Path | None
+
+    @property
+    def batches(self) -> int:
+        return -(-self.num // self.batch_size)
+
+    @property
+    def place(self) -> str:
+        return "printed" if self.out is None else f"written to {self.out}"
+
+
+def _check_trajectory(out: Path | None, devices: int, only_valid: bool) -> None:
+    if out is None:
+        raise UsageError("--trajectory needs --out, a file to write the steps to")
+    if devices > 1 or only_valid:
+        raise UsageError("--trajectory goes neither with --devices nor with --only-valid")
 
 
 def _check_output(out: Path) -> None:
@@ -71,62 +118,97 @@ def _check_output(out: Path) -> None:
     check_writable(out, dict.fromkeys(suffix for known in FORMATS.values() for suffix in known))
 
 
-def _generate(model: Model, num: int, seed: int, batch_size: int, out: Path | None) -> str:
-    """Print or write examples, and sum it up."""
-    domain = model.domain
-    batches = model.stream(num, seed=seed, batch_size=batch_size)
-    generation = Generation(batches, num, batch_size, domain.plural, quiet=out is None)
-    usable = _Usable(domain, generation)
-    if out is None:
-        _print(usable)
-    else:
-        _write(out, domain.writers(), usable, domain)
-    judged = "" if domain.judgement is None else _share(usable.count, num, domain.judgement)
-    return _summary(generation, judged, out)
+def _generate(drawer: Drawer, wanted: _Wanted) -> str:
+    """Print or write as many examples as are wanted, and sum it up."""
+    from molfldd.model import Model, batches
+
+    domain = drawer.model.domain
+    indices = batches(wanted.num, wanted.batch_size)
+    drawn = drawer.batches(Model.draw_usable, wanted.seed, indices)
+    title = f"sampling {wanted.num:,} {domain.plural}"
+    generation = Generation(drawn, title, wanted.batches, quiet=wanted.out is None)
+    usable = _Counted(generation)
+    _put(usable, domain, wanted.out)
+    made = f"{wanted.num:,} {domain.plural} generated in {generation.seconds:.1f} s"
+    if domain.judgement is None:
+        return f"{made}, {wanted.place}"
+    share = 100 * usable.count / wanted.num
+    return f"{made}, {usable.count:,} {domain.judgement} ({share:.1f} %), {wanted.place}"
 
 
-def _write_trajectories(model: Model, num: int, seed: int, batch_size: int, out: Path) -> str:
-    """Write trajectories, and sum it up."""
-    domain = model.domain
-    batches = model.trajectories(num, seed=seed, batch_size=batch_size)
-    generation = Generation(batches, num, batch_size, domain.plural)
-    _write(out, domain.trajectory_writers(), generation, domain)
-    return _summary(generation, "", out)
+def _generate_usable(drawer: Drawer, wanted: _Wanted) -> str:
+    """Print or write as many usable examples as are wanted, and sum it up."""
+    from molfldd.model import Model
 
-
-def _summary(generation: Generation, judged: str, out: Path | None) -> str:
-    place = "printed" if out is None else f"written to {out}"
+    domain = drawer.model.domain
+    if domain.judgement is None:
+        raise UsageError(
+            f"all {domain.plural} count, since the domain '{domain.name}' does not judge them; "
+            "leave out --only-valid"
+        )
+    size = min(wanted.batch_size, wanted.num)
+    indices = (range(start, start + size) for start in count(0, size))
+    drawn = drawer.batches(Model.draw_usable, wanted.seed, indices)
+    title = f"sampling {wanted.num:,} {domain.judgement} {domain.plural}"
+    generation = Generation(drawn, title, None, quiet=wanted.out is None)
+    usable = _Counted(generation)
+    _put(_first_usable(usable, wanted.num, domain.judgement), domain, wanted.out)
     return (
-        f"{generation.num:,} {generation.plural} generated in {generation.seconds:.1f} s, "
-        f"{judged}{place}"
+        f"{usable.count:,} {domain.judgement} of {usable.drawn:,} drawn "
+        f"({100 * usable.count / usable.drawn:.1f} %) in {generation.seconds:.1f} s, {wanted.place}"
     )
 
 
-def _share(count: int, of: int, judgement: str) -> str:
-    return f"{count:,} {judgement} ({100 * count / of:.1f} %), "
+def _write_trajectories(model: Model, wanted: _Wanted, out: Path) -> str:
+    """Write trajectories, and sum it up."""
+    domain = model.domain
+    drawn = model.trajectories(wanted.num, seed=wanted.seed, batch_size=wanted.batch_size)
+    generation = Generation(drawn, f"sampling {wanted.num:,} {domain.plural}", wanted.batches)
+    _write(generation, domain.trajectory_writers(), domain, out)
+    made = f"{wanted.num:,} {domain.plural} generated in {generation.seconds:.1f} s"
+    return f"{made}, {wanted.place}"
 
 
-class _Usable:
-    """What the domain makes of each example; ``count`` grows with those that are usable."""
+class _Counted:
+    """Examples as they are, None those that are not usable; counts all and the usable ones."""
 
-    def __init__(self, domain: Domain, examples: Generation) -> None:
-        self.domain = domain
+    def __init__(self, examples: Iterable[Any | None]) -> None:
         self.examples = examples
+        self.drawn = 0
         self.count = 0
 
     def __iter__(self) -> Iterator[Any | None]:
-        for usable in map(self.domain.usable, self.examples):
-            self.count += usable is not None
-            yield usable
+        for example in self.examples:
+            self.drawn += 1
+            self.count += example is not None
+            yield example
 
 
-def _print(examples: _Usable) -> None:
+def _first_usable(examples: _Counted, num: int, judgement: str) -> Iterator[Any]:
+    """The first usable ones; raises ``MolflddError`` when they turn out to be too rare."""
     for example in examples:
         if example is not None:
-            typer.echo(examples.domain.text(example))
+            yield example
+        if examples.count == num:
+            return
+        if examples.drawn >= PATIENCE and examples.count < LEAST_USABLE * examples.drawn:
+            raise MolflddError(
+                f"only {examples.count:,} of {examples.drawn:,} drawn are {judgement}; leave out "
+                "--only-valid to see all of them, or train the model longer"
+            )
 
 
-def _write(out: Path, writers: Any, examples: Any, domain: Domain) -> None:
+def _put(examples: Iterable[Any | None], domain: Domain, out: Path | None) -> None:
+    """Print the usable ones, or write them to a file."""
+    if out is not None:
+        _write(examples, domain.writers(), domain, out)
+        return
+    for example in examples:
+        if example is not None:
+            typer.echo(domain.text(example))
+
+
+def _write(examples: Iterable[Any], writers: Any, domain: Domain, out: Path) -> None:
     """Write the examples whole or not at all, in the format that the suffix names."""
     from molfldd.storage import atomic_path
 

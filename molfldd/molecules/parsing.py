@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import os
-import signal
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -18,19 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem
 
-from molfldd.errors import MolflddError
 from molfldd.molecules.codec import Codes, NotRepresentable, TypedGraph, parse_smiles, typed_graph
 from molfldd.molecules.report import EXAMPLES, Example, ParseReport, shortened
 from molfldd.molecules.vocabulary import AtomType, Vocabulary, atom_name
+from molfldd.processes import Processes, processors
 
 MAX_ATOMS = 255
 """Sizes are stored in a byte."""
 
 CHUNK = 2000
 """Molecules that a process parses at a time."""
-
-_AHEAD = 2
-"""Chunks that wait for each process."""
 
 Entry = tuple[int, str]
 """Number of a molecule in its source, and its SMILES, empty where there is none."""
@@ -161,49 +154,16 @@ def parse_all(entries: Iterable[Entry], rules: Rules) -> Iterator[Parsed]:
     """
     chunks = _chunks(entries)
     first = list(islice(chunks, 2))
-    workers = _processors()
+    parse = partial(parse_chunk, rules=rules)
+    workers = processors()
     if workers == 1 or len(first) < 2:
-        yield from (parse_chunk(chunk, rules) for chunk in chain(first, chunks))
+        yield from map(parse, chain(first, chunks))
         return
-    try:
-        yield from _parse_in_processes(chain(first, chunks), rules, workers)
-    except BrokenProcessPool as error:
-        raise MolflddError(
-            "a process that parses molecules was ended, perhaps for want of memory; in a script "
-            "of your own, guard the start with: if __name__ == '__main__'"
-        ) from error
+    with Processes(workers) as processes:
+        yield from processes.map(parse, chain(first, chunks))
 
 
 def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     iterator = iter(entries)
     while chunk := list(islice(iterator, CHUNK)):
         yield chunk
-
-
-def _processors() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the process that reads and writes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _parse_in_processes(
-    chunks: Iterable[list[Entry]], rules: Rules, workers: int
-) -> Iterator[Parsed]:
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_ignore_interrupts)
-    waiting: deque[Future[Parsed]] = deque()
-    try:
-        for chunk in chunks:
-            waiting.append(pool.submit(parse_chunk, chunk, rules))
-            if len(waiting) > _AHEAD * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

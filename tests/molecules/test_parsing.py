@@ -1,5 +1,6 @@
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,15 +80,15 @@ def flat(entries: list[Entry]) -> tuple[list[str], list[int], bytes]:
 def test_processes_give_the_same_in_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = flat(CHAINS)
     monkeypatch.setattr(parsing, "CHUNK", 20)
-    monkeypatch.setattr(parsing, "_processors", lambda: 1)
+    monkeypatch.setattr(parsing, "processors", lambda: 1)
     assert flat(CHAINS) == expected
-    monkeypatch.setattr(parsing, "_processors", lambda: 2)
+    monkeypatch.setattr(parsing, "processors", lambda: 2)
     assert flat(CHAINS) == expected
 
 
 def test_only_a_few_chunks_are_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parsing, "CHUNK", 2)
-    monkeypatch.setattr(parsing, "_processors", lambda: 1)
+    monkeypatch.setattr(parsing, "processors", lambda: 1)
     asked = 0
 
     def entries() -> Iterator[Entry]:
@@ -100,12 +101,18 @@ def test_only_a_few_chunks_are_read_ahead(monkeypatch: pytest.MonkeyPatch) -> No
     assert asked == 4
 
 
+class Deadly(Rules):
+    """Rules that end the process they are sent to."""
+
+    def __reduce__(self) -> Any:
+        return os.abort, ()
+
+
 def test_a_process_that_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parsing, "CHUNK", 50)
-    monkeypatch.setattr(parsing, "_processors", lambda: 2)
-    monkeypatch.setattr(parsing, "_ignore_interrupts", os.abort)
+    monkeypatch.setattr(parsing, "processors", lambda: 2)
     with pytest.raises(MolflddError, match="want of memory"):
-        list(parse_all(CHAINS, Rules()))
+        list(parse_all(CHAINS, Deadly()))
 
 
 def test_sizes_and_graphs_agree() -> None:

@@ -52,7 +52,7 @@ def test_chunks_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     prepare(source(*CHAINS), tmp_path / "set")
     monkeypatch.setattr(preparation, "_ROWS", 7)
     monkeypatch.setattr("molfldd.molecules.parsing.CHUNK", 4)
-    monkeypatch.setattr("molfldd.molecules.parsing._processors", lambda: 1)
+    monkeypatch.setattr("molfldd.molecules.parsing.processors", lambda: 1)
     prepare(source(*CHAINS), tmp_path / "other")
     assert (tmp_path / "set").read_bytes() == (tmp_path / "other").read_bytes()
 
