@@ -57,7 +57,7 @@ class MaskingTransition:
     """A transition that only masks: q(z_t | x) puts p_t on the mask and the rest on x itself.
 
     Two numbers per element say all, however many states there are, so neither memory nor time
-    grows with S. What needs whole distributions finds them in ``dense``.
+    grows with S. Whole distributions are made for who asks for them.
 
     Attributes:
         codes: The data x, (B, n) int64 per block.
@@ -72,11 +72,19 @@ class MaskingTransition:
     prior: Prior
 
     @cached_property
-    def dense(self) -> Transition:
-        """The same as distributions over all states, with the maximum coupling of Eq. (11)."""
-        u_s, u_t = self._marginals(self.masked_s), self._marginals(self.masked_t)
-        plans = {name: maximum_coupling(u_s[name], u) for name, u in u_t.items()}
-        return Transition(u_s, u_t, plans)
+    def u_s(self) -> Probs:
+        """q(z_s | x), (B, n, S) per block."""
+        return self._marginals(self.masked_s)
+
+    @cached_property
+    def u_t(self) -> Probs:
+        """q(z_t | x), (B, n, S) per block."""
+        return self._marginals(self.masked_t)
+
+    @cached_property
+    def couplings(self) -> Mapping[str, Coupling]:
+        """The plan of each block from u_t to u_s, by Eq. (11)."""
+        return {name: maximum_coupling(self.u_s[name], u) for name, u in self.u_t.items()}
 
     def _marginals(self, masked: Mapping[str, Tensor]) -> dict[str, Tensor]:
         x = self.prior.onehot(self.codes)
@@ -85,24 +93,9 @@ class MaskingTransition:
             for name, p in masked.items()
         }
 
-    @property
-    def u_s(self) -> Probs:
-        """q(z_s | x), (B, n, S) per block."""
-        return self.dense.u_s
-
-    @property
-    def u_t(self) -> Probs:
-        """q(z_t | x), (B, n, S) per block."""
-        return self.dense.u_t
-
-    @property
-    def couplings(self) -> Mapping[str, Coupling]:
-        """The plan of each block from u_t to u_s."""
-        return self.dense.couplings
-
     def posterior(self, z: Probs) -> dict[str, Tensor]:
         """q(z_s | z_t, x) at one-hot states or simplex points, (B, n, S) per block."""
-        return self.dense.posterior(z)
+        return {name: plan.posterior(z[name]) for name, plan in self.couplings.items()}
 
     def stays_masked(self) -> dict[str, Tensor]:
         """q(z_s = mask | z_t = mask, x) = p_s / p_t, (B, n) per block: Eq. (11) for masking."""
@@ -115,7 +108,7 @@ class MaskingTransition:
         return {name: states == self.prior.states(name) - 1 for name, states in z.items()}
 
     def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Hard samples of z_t, (B, n) int64 per block; those of ``dense`` from the same numbers."""
+        """Hard samples of z_t, (B, n) int64 per block; as ``Transition`` draws them."""
         return {
             name: torch.where(
                 _uniform(p, generator) < 1 - p, self.codes[name], self.prior.states(name) - 1
