@@ -23,12 +23,13 @@ from rich.console import Console
 from molfldd.download import Download, fetch
 from molfldd.errors import MolflddError, UsageError
 from molfldd.molecules.files import iterate_smiles, unit
-from molfldd.molecules.parsing import MAX_ATOMS, Entry, Rules, smiles_key
+from molfldd.molecules.parsing import MAX_ATOMS, Entry, Rules
 from molfldd.molecules.preparation import Source, exclusively, prepare
 from molfldd.molecules.ragged import Ragged
 from molfldd.molecules.report import ParseReport
 from molfldd.molecules.store import CACHE_FORMAT, MoleculeDataset, read_dataset
 from molfldd.molecules.vocabulary import Vocabulary
+from molfldd.splitting import in_test_split
 from molfldd.storage import cache_directory
 
 __all__ = [
@@ -42,7 +43,6 @@ __all__ = [
     "cache_file",
     "cached_dataset",
     "file_source",
-    "in_test_split",
     "load_dataset",
     "load_file",
     "load_moses",
@@ -57,7 +57,6 @@ __all__ = [
     "zinc250k_source",
 ]
 
-_HASH_RANGE = 2**64
 _FIRST_NUMBER = {"gdb": 1, "rows": 0}
 
 
@@ -343,14 +342,6 @@ def load_file(
 
 
 # --- training and test part
-
-
-def in_test_split(smiles: str, fraction: float) -> bool:
-    """Whether a canonical SMILES belongs to the test part: its SHA-256 is in the lowest part.
-
-    So the same molecule is always on the same side, and a larger fraction only adds molecules.
-    """
-    return smiles_key(smiles) < fraction * _HASH_RANGE
 
 
 def split(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from molfldd.molecules.codec import Codes, NotRepresentable, TypedGraph, parse_s
 from molfldd.molecules.report import EXAMPLES, Example, ParseReport, shortened
 from molfldd.molecules.vocabulary import AtomType, Vocabulary, atom_name
 from molfldd.processes import Processes, processors
+from molfldd.splitting import content_key
 
 MAX_ATOMS = 255
 """Sizes are stored in a byte."""
@@ -58,11 +58,6 @@ class Parsed(NamedTuple):
     keys: NDArray[np.uint64]
     numbers: NDArray[np.int64]
     report: ParseReport
-
-
-def smiles_key(smiles: str) -> int:
-    """The first 8 bytes of the SHA-256 of a SMILES as a big-endian number."""
-    return int.from_bytes(hashlib.sha256(smiles.encode()).digest()[:8], "big")
 
 
 def parse_entry(smiles: str, rules: Rules) -> tuple[str, TypedGraph] | str:
@@ -129,7 +124,7 @@ class _Collector:
             np.concatenate([np.zeros(0, np.uint8), *(graph.bonds for graph in self.graphs)]),
             np.array([len(graph.atoms) for graph in self.graphs], np.uint8),
             self.smiles,
-            np.array([smiles_key(smiles) for smiles in self.smiles], np.uint64),
+            np.array([content_key(smiles) for smiles in self.smiles], np.uint64),
             np.array(self.numbers, np.int64),
             report,
         )

@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from molfldd.errors import MolflddError, UsageError
+from molfldd.splitting import in_test_split
 from molfldd.text.files import read_texts
 from molfldd.text.tokenizer import BYTES, encode
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 ROCSTORIES = "https://www.cs.rochester.edu/nlp/rocstories/"
 """Where the authors of the corpus ask for a name and an address before they send it."""
-
-_HASH_RANGE = 2**64
 
 
 @dataclass(frozen=True)
@@ -72,15 +71,6 @@ def left_out(source: str, read: int, skipped: Counter[str]) -> str:
     total = skipped.total()
     tail = f" ({reasons})" if reasons else ""
     return f"{source}: {read:,} read, {read - total:,} kept, {total:,} skipped{tail}"
-
-
-def in_test_split(text: str, fraction: float) -> bool:
-    """Whether a text belongs to the held-out part: its SHA-256 is in the lowest part.
-
-    So it needs no file, and a larger fraction only adds texts.
-    """
-    head = sha256(text.encode()).digest()[:8]
-    return int.from_bytes(head, "big") < fraction * _HASH_RANGE
 
 
 def read_corpus(config: TextData) -> Corpus:

@@ -33,6 +33,7 @@ from molfldd.molecules.domain import MoleculeData
 from molfldd.molecules.preparation import Source
 from molfldd.molecules.ragged import Ragged
 from molfldd.molecules.vocabulary import Vocabulary
+from molfldd.splitting import in_test_split
 
 SMILES = ["C" * n + tail for n in range(1, 40) for tail in ("", "O", "N", "C#N", "C(=O)[O-]")]
 
@@ -177,7 +178,7 @@ def test_split_is_by_molecule_and_nested(dataset: MoleculeDataset) -> None:
 
 
 def test_split_rule_does_not_drift() -> None:
-    chosen = [smiles for smiles in SMILES[:60] if datasets.in_test_split(smiles, 0.1)]
+    chosen = [smiles for smiles in SMILES[:60] if in_test_split(smiles, 0.1)]
     assert chosen == [
         "CCC#N",
         "CCCCC",

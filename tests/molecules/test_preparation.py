@@ -14,10 +14,11 @@ from molfldd.errors import MolflddError
 from molfldd.mapped import read_mapped
 from molfldd.molecules import preparation
 from molfldd.molecules.codec import decode, to_smiles
-from molfldd.molecules.parsing import Entry, Rules, parse_chunk, smiles_key
+from molfldd.molecules.parsing import Entry, Rules, parse_chunk
 from molfldd.molecules.preparation import REPEATED, Source, exclusively, prepare
 from molfldd.molecules.store import read_dataset
 from molfldd.molecules.vocabulary import Vocabulary
+from molfldd.splitting import content_key
 
 CHAINS = ["C" * n + tail for n in range(1, 12) for tail in ("", "O", "N", "C#N", "C(=O)[O-]")]
 
@@ -65,7 +66,7 @@ def test_single_atoms_only(tmp_path: Path) -> None:
 def test_distinct_molecules_are_ordered_by_hash(tmp_path: Path) -> None:
     prepare(source("OCC", "C", "CCO", "CN", "C(O)C", "C", distinct=True), tmp_path / "set")
     dataset = read_dataset(tmp_path / "set")
-    assert dataset.smiles == sorted(["CCO", "C", "CN"], key=smiles_key)
+    assert dataset.smiles == sorted(["CCO", "C", "CN"], key=content_key)
     assert sorted(dataset.ids.tolist()) == [1, 2, 4]
     assert dataset.report is not None
     assert dataset.report.skipped == {REPEATED: 3}

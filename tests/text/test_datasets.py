@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from molfldd.errors import MolflddError, UsageError
+from molfldd.splitting import in_test_split
 from molfldd.text.datasets import (
     TextData,
     encode_texts,
     fingerprint,
-    in_test_split,
     read_corpus,
 )
 from molfldd.text.tokenizer import BYTES, decode, train_tokenizer
