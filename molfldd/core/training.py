@@ -38,6 +38,8 @@ class Phase:
         lr_reverse: Peak learning rate of theta.
         warmup: Iterations over which the rates rise linearly.
         schedule: What the rates do after that: stay, or fall to 0 along a cosine.
+        ema_decay: Decay of the moving average in this phase; None for that of the run. An average
+            over many iterations lags behind while the forward process moves.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Phase:
     lr_reverse: float = 2e-4
     warmup: int = 0
     schedule: Literal["constant", "cosine"] = "constant"
+    ema_decay: float | None = None
 
     def __post_init__(self) -> None:
         if self.iterations < 1:
@@ -55,6 +58,8 @@ class Phase:
             raise ValueError(f"phase '{self.name}' has a learning rate out of range")
         if self.warmup < 0:
             raise ValueError(f"phase '{self.name}' has a negative warmup")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError(f"phase '{self.name}' has an ema_decay outside of [0, 1)")
 
     def rate(self, done: int) -> float:
         """Factor on the peak learning rates after ``done`` iterations of the phase."""
@@ -309,7 +314,7 @@ class Trainer:
 
     def reset_average(self) -> None:
         """Begin the moving average anew at the reverse network as it is."""
-        average = get_ema_multi_avg_fn(self.options.ema_decay)  # type: ignore[no-untyped-call]
+        average = ema(self.options.ema_decay)
         self.ema = AveragedModel(self.diffusion.reverse, multi_avg_fn=average)
 
     def run(self) -> Iterator[Iteration]:
@@ -338,6 +343,8 @@ class Trainer:
             estimator.load_state_dict(self._resumed_estimator)
         groups = parameter_groups(self.diffusion, phase, estimator)
         optimizers = build_optimizers(groups, self.diffusion, self.options)
+        decay = self.options.ema_decay if phase.ema_decay is None else phase.ema_decay
+        self.ema.multi_avg_fn = ema(decay)
         if started:
             for optimizer, state in zip(optimizers, self._resumed_optimizers, strict=True):
                 optimizer.load_state_dict(state)
@@ -454,6 +461,11 @@ def parameter_groups(
         for name, module, rate in rates
         if rate > 0
     ]
+
+
+def ema(decay: float) -> Any:
+    """What torch's ``AveragedModel`` needs for an exponential moving average."""
+    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
 
 def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:

@@ -216,6 +216,15 @@ def test_a_network_without_hidden_matrices_trains_by_adamw() -> None:
     assert hidden_matrices(torch.nn.Linear(3, 3)) == []
 
 
+def test_a_phase_can_have_an_average_of_its_own() -> None:
+    """Decay 0 is the network itself; the phase after it averages again."""
+    still = dataclasses.replace(PHASES[0], ema_decay=0.0)
+    run = trainer(phases=(still, PHASES[2]))
+    for iteration in run.run():
+        averaged, now = run.averaged.reverse.state_dict(), run.diffusion.reverse.state_dict()
+        assert same(averaged, now) == (iteration.phase is still)
+
+
 def test_average_can_begin_anew() -> None:
     run = trainer()
     advance(run, 3)
@@ -277,6 +286,7 @@ def test_optimizer_gets_the_rates_of_its_phase() -> None:
         {"lr_reverse": math.nan},
         {"lr_forward": math.inf},
         {"warmup": -1},
+        {"ema_decay": 1.0},
     ],
 )
 def test_impossible_phases_are_refused(wrong: dict[str, Any]) -> None:
