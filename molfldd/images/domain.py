@@ -126,8 +126,8 @@ class Images(Domain):
         return other
 
     def to_json(self) -> dict[str, Any]:
-        """Shape and data config."""
-        return {"shape": list(self.shape), "data": asdict(self.data)}
+        """Shape and data config, without the place where the files lay."""
+        return {"shape": list(self.shape), "data": {**asdict(self.data), "folder": None}}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:

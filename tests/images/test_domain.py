@@ -37,8 +37,13 @@ def test_loading_names_the_data(data, digits):
 
 
 def test_domain_survives_a_checkpoint():
-    domain = Images((28, 20), ImageData("mnist", "folder", "stochastic", 3))
+    domain = Images((28, 20), ImageData("mnist", None, "stochastic", 3))
     assert Images.from_json(domain.to_json()) == domain
+
+
+def test_where_the_files_lay_is_not_part_of_a_domain():
+    lying = Images((28, 20), ImageData("mnist", "folder"))
+    assert lying.to_json() == Images((28, 20), ImageData("mnist")).to_json()
 
 
 def test_trajectories_show_masked_pixels_in_grey():
