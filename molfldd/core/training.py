@@ -345,7 +345,7 @@ class Trainer:
         optimizers = build_optimizers(groups, self.diffusion, self.options)
         decay = self.options.ema_decay if phase.ema_decay is None else phase.ema_decay
         self.ema.multi_avg_fn = ema(decay)
-        if started:
+        if started and self._resumed_optimizers:
             for optimizer, state in zip(optimizers, self._resumed_optimizers, strict=True):
                 optimizer.load_state_dict(state)
         self._resumed_optimizers, self._resumed_estimator = [], None

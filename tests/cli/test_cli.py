@@ -568,7 +568,7 @@ def test_nothing_to_resume(molfldd: Command, recipe: Path, tmp_path: Path) -> No
     ("change", "words"),
     [
         ("network.width=32", "does not fit"),
-        ("training.optimizer=muon", "does not fit"),
+        ("training.optimizer=adamw", "does not fit"),
         ("data.test_fraction=0.5", "other data"),
     ],
 )
