@@ -21,7 +21,7 @@ from molfldd.core.estimators import (
     ReinMax,
     StraightThrough,
 )
-from molfldd.core.training import Phase, TrainingOptions
+from molfldd.core.phases import Phase, TrainingOptions
 from molfldd.domain import domain_class
 from molfldd.errors import UsageError
 

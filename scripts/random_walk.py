@@ -42,9 +42,10 @@ from molfldd.core.forward import (
     PinnedForward,
 )
 from molfldd.core.network import NetworkFactory
+from molfldd.core.phases import Phase, TrainingOptions
 from molfldd.core.reverse import DirectReverse, UnmaskingReverse
 from molfldd.core.sampling import Sampler
-from molfldd.core.training import Phase, Trainer, TrainingOptions
+from molfldd.core.training import Trainer
 from molfldd.toy.network import COORDINATES, Perceptron, PerceptronConfig
 
 STEPS = 2

@@ -10,185 +10,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, Literal, cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from molfldd.core.blocks import Batch, Codes, Examples, Masks
 from molfldd.core.diffusion import Diffusion
+from molfldd.core.draws import Draws
 from molfldd.core.estimators import ControlVariate, Estimator, Term
+from molfldd.core.optimizers import build_optimizers, ema, parameter_groups, variance
+from molfldd.core.phases import Phase, TrainingOptions
 from molfldd.core.reverse import ReverseProcess
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of training with one objective.
-
-    Attributes:
-        name: For logs.
-        iterations: Optimizer steps.
-        estimator: Gradient estimator; a ``ControlVariate`` is given its parameters by the trainer.
-        lr_forward: Peak learning rate of phi; 0 freezes the forward process.
-        lr_reverse: Peak learning rate of theta.
-        warmup: Iterations over which the rates rise linearly.
-        schedule: What the rates do after that: stay, or fall to 0 along a cosine.
-        ema_decay: Decay of the moving average in this phase; None for that of the run. An average
-            over many iterations lags behind while the forward process moves.
-    """
-
-    name: str
-    iterations: int
-    estimator: Estimator | ControlVariate
-    lr_forward: float = 2e-4
-    lr_reverse: float = 2e-4
-    warmup: int = 0
-    schedule: Literal["constant", "cosine"] = "constant"
-    ema_decay: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.iterations < 1:
-            raise ValueError(f"phase '{self.name}' needs at least 1 iteration")
-        if not (0 <= self.lr_forward < math.inf and 0 < self.lr_reverse < math.inf):
-            raise ValueError(f"phase '{self.name}' has a learning rate out of range")
-        if self.warmup < 0:
-            raise ValueError(f"phase '{self.name}' has a negative warmup")
-        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
-            raise ValueError(f"phase '{self.name}' has an ema_decay outside of [0, 1)")
-
-    def rate(self, done: int) -> float:
-        """Factor on the peak learning rates after ``done`` iterations of the phase."""
-        if done < self.warmup:
-            return (done + 1) / self.warmup
-        if self.schedule == "constant":
-            return 1.0
-        progress = (done - self.warmup) / max(1, self.iterations - self.warmup)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """What all phases share.
-
-    Attributes:
-        batch_size: Examples per iteration over all processes.
-        ema_decay: Decay of the moving average of the reverse network.
-        clip: Largest gradient norm, of each process by itself.
-        optimizer: "adamw", or "muon": Muon (orthogonalized momentum) for the hidden matrices of
-            the reverse network, AdamW for all else, both with the same rates.
-        weight_decay: The optimizer's.
-        grouped: Batches among which examples are sorted by size, so that little of a batch is
-            padding; at 1 every batch is of all sizes.
-        seed: Names all randomness of the run.
-    """
-
-    batch_size: int = 128
-    ema_decay: float = 0.999
-    clip: float = 10.0
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    weight_decay: float = 0.0
-    grouped: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
-        if self.grouped < 1:
-            raise ValueError(f"grouped must be at least 1, got {self.grouped}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
-        if not self.clip > 0:
-            raise ValueError(f"clip must be positive, got {self.clip}")
-        if self.optimizer == "muon" and not hasattr(torch.optim, "Muon"):
-            raise ValueError("optimizer muon needs torch 2.9 or newer; take adamw")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
-
-
-@dataclass(frozen=True)
-class Draws:
-    """The random choices of every iteration, named by (seed, iteration, process).
-
-    Attributes:
-        sizes: Sizes of the examples of the data set, (N,) int64.
-        steps: T.
-        options: Batch size, grouping and seed.
-        rank: Index of this process.
-        processes: Number of processes; they share each batch evenly.
-    """
-
-    sizes: Tensor
-    steps: int
-    options: TrainingOptions
-    rank: int = 0
-    processes: int = 1
-
-    _groups: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if self.options.batch_size % self.processes:
-            raise ValueError(
-                f"batch_size {self.options.batch_size} cannot be shared evenly by "
-                f"{self.processes} processes"
-            )
-
-    def indices(self, iteration: int) -> Tensor:
-        """This process' examples, one permutation of the data after another, (B,) int64."""
-        share = self.options.batch_size // self.processes
-        group, place = divmod(iteration, self.options.grouped)
-        batch = self._group(group)[place]
-        return batch[self.rank * share : (self.rank + 1) * share]
-
-    def _group(self, number: int) -> Tensor:
-        """The examples of ``grouped`` batches, similar sizes together, (grouped, batch)."""
-        if number not in self._groups:
-            self._groups.clear()
-            self._groups[number] = self._grouped(number)
-        return self._groups[number]
-
-    def _grouped(self, number: int) -> Tensor:
-        batches, examples = self.options.grouped, len(self.sizes)
-        first = number * batches * self.options.batch_size
-        positions = torch.arange(first, first + batches * self.options.batch_size)
-        epochs = range(first // examples, int(positions[-1]) // examples + 1)
-        orders = [
-            self._permutation(e)[positions[positions // examples == e] % examples] for e in epochs
-        ]
-        rows = torch.cat(orders)
-        if batches == 1:
-            return rows[None]
-        rows = rows[self.sizes[rows].argsort(stable=True)].view(batches, -1)
-        return rows[torch.randperm(batches, generator=self._generator(number, -1))]
-
-    def times(self, iteration: int) -> Tensor:
-        """Steps of the examples, (B,) int64 in 1..T: each is uniform, together they are spread."""
-        share = self.options.batch_size // self.processes
-        offset = torch.randint(self.steps, (1,), generator=self._generator(iteration, 0))
-        return (torch.arange(share) + self.rank * share + offset) % self.steps + 1
-
-    def noise(self, iteration: int, device: torch.device) -> torch.Generator:
-        """The randomness of z_t."""
-        return self._generator(iteration, 1 + self.rank, device)
-
-    def _permutation(self, epoch: int) -> Tensor:
-        return _permutation(len(self.sizes), self.options.seed, epoch)
-
-    def _generator(
-        self, iteration: int, stream: int, device: torch.device | str = "cpu"
-    ) -> torch.Generator:
-        seed = (self.options.seed * 1_000_003 + iteration) * 65_537 + stream
-        return torch.Generator(device).manual_seed(seed % 2**63)
-
-
-@lru_cache(maxsize=2)
-def _permutation(count: int, seed: int, epoch: int) -> Tensor:
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-    return torch.randperm(count, generator=generator)
 
 
 class Objective(nn.Module):
@@ -408,7 +245,7 @@ class Trainer:
         2 beta / (1 + beta), with beta the decay of m. Muon keeps no v.
         """
         return {
-            group["name"]: _variance(optimizer, group)
+            group["name"]: variance(optimizer, group)
             for optimizer in self._optimizers
             if isinstance(optimizer, torch.optim.AdamW)
             for group in optimizer.param_groups
@@ -432,65 +269,3 @@ class Trainer:
         self.ema.load_state_dict(state["ema"])
         self._resumed_optimizers = state["optimizers"]
         self._resumed_estimator = state["estimator"]
-
-
-def _variance(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> float:
-    fast, slow = group["betas"]
-    variance = 0.0
-    for state in (optimizer.state[p] for p in group["params"] if p in optimizer.state):
-        steps = float(state["step"])
-        mean = state["exp_avg"] / (1 - fast**steps)
-        square = state["exp_avg_sq"] / (1 - slow**steps)
-        variance += float((square - mean**2).sum())
-    return max(0.0, variance * float((1 + fast) / (2 * fast)))
-
-
-def parameter_groups(
-    diffusion: Diffusion, phase: Phase, estimator: Estimator
-) -> list[dict[str, Any]]:
-    """The parameters a phase trains, named, with their peak rates; freezes the others."""
-    rates: list[tuple[str, nn.Module, float]] = [("reverse", diffusion.reverse, phase.lr_reverse)]
-    if list(diffusion.forward_process.parameters()):
-        rates.append(("forward", diffusion.forward_process, phase.lr_forward))
-    if isinstance(phase.estimator, ControlVariate) and isinstance(estimator, nn.Module):
-        rates.append(("estimator", estimator, phase.estimator.learning_rate))
-    for _, module, rate in rates:
-        module.requires_grad_(rate > 0)
-    return [
-        {"name": name, "params": list(module.parameters()), "lr": rate, "peak": rate}
-        for name, module, rate in rates
-        if rate > 0
-    ]
-
-
-def ema(decay: float) -> Any:
-    """What torch's ``AveragedModel`` needs for an exponential moving average."""
-    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-
-
-def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
-    """Weights of the linear layers inside a network's lists of layers (``nn.ModuleList``)."""
-    lists = (m for m in network.modules() if isinstance(m, nn.ModuleList))
-    linear = (m for layers in lists for m in layers.modules() if isinstance(m, nn.Linear))
-    return list(dict.fromkeys(cast(nn.Parameter, m.weight) for m in linear))
-
-
-def build_optimizers(
-    groups: list[dict[str, Any]], diffusion: Diffusion, options: TrainingOptions
-) -> list[torch.optim.Optimizer]:
-    """AdamW for all groups; with "muon", Muon for the hidden matrices of the reverse network."""
-    decay = options.weight_decay
-    matrices = hidden_matrices(diffusion.reverse) if options.optimizer == "muon" else []
-    if not matrices:
-        return [torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=decay)]
-    taken = {id(p) for p in matrices}
-    rest = [{**g, "params": [p for p in g["params"] if id(p) not in taken]} for g in groups]
-    reverse = next(group for group in groups if group["name"] == "reverse")
-    return [
-        torch.optim.AdamW(rest, betas=(0.9, 0.99), weight_decay=decay),
-        torch.optim.Muon(
-            [{**reverse, "params": matrices}],
-            weight_decay=decay,
-            adjust_lr_fn="match_rms_adamw",
-        ),
-    ]

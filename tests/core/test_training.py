@@ -19,6 +19,7 @@ from tiny import build_diffusion, random_examples
 from torch import Tensor
 
 from molfldd.checkpoint import read_checkpoint, write_checkpoint
+from molfldd.core.draws import Draws
 from molfldd.core.estimators import (
     ConcreteRelaxation,
     ControlVariate,
@@ -27,14 +28,9 @@ from molfldd.core.estimators import (
     Pathwise,
     Term,
 )
-from molfldd.core.training import (
-    Draws,
-    Phase,
-    Profile,
-    Trainer,
-    TrainingOptions,
-    hidden_matrices,
-)
+from molfldd.core.optimizers import hidden_matrices
+from molfldd.core.phases import Phase, TrainingOptions
+from molfldd.core.training import Profile, Trainer
 
 OPTIONS = TrainingOptions(batch_size=12, ema_decay=0.9, seed=3)
 PHASES = (

@@ -11,7 +11,8 @@ from lightning_fabric import Fabric
 from tiny import build_diffusion, exact_bound, random_examples
 
 from molfldd.core.estimators import LeaveOneOut, Pathwise
-from molfldd.core.training import Phase, Trainer, TrainingOptions
+from molfldd.core.phases import Phase, TrainingOptions
+from molfldd.core.training import Trainer
 
 
 def learn(fabric: Fabric) -> dict[str, Any]:

@@ -1,0 +1,92 @@
+"""The random choices of training, each named by (seed, iteration, process)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from molfldd.core.phases import TrainingOptions
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random choices of every iteration, named by (seed, iteration, process).
+
+    Attributes:
+        sizes: Sizes of the examples of the data set, (N,) int64.
+        steps: T.
+        options: Batch size, grouping and seed.
+        rank: Index of this process.
+        processes: Number of processes; they share each batch evenly.
+    """
+
+    sizes: Tensor
+    steps: int
+    options: TrainingOptions
+    rank: int = 0
+    processes: int = 1
+
+    _groups: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.options.batch_size % self.processes:
+            raise ValueError(
+                f"batch_size {self.options.batch_size} cannot be shared evenly by "
+                f"{self.processes} processes"
+            )
+
+    def indices(self, iteration: int) -> Tensor:
+        """This process' examples, one permutation of the data after another, (B,) int64."""
+        share = self.options.batch_size // self.processes
+        group, place = divmod(iteration, self.options.grouped)
+        batch = self._group(group)[place]
+        return batch[self.rank * share : (self.rank + 1) * share]
+
+    def _group(self, number: int) -> Tensor:
+        """The examples of ``grouped`` batches, similar sizes together, (grouped, batch)."""
+        if number not in self._groups:
+            self._groups.clear()
+            self._groups[number] = self._grouped(number)
+        return self._groups[number]
+
+    def _grouped(self, number: int) -> Tensor:
+        batches, examples = self.options.grouped, len(self.sizes)
+        first = number * batches * self.options.batch_size
+        positions = torch.arange(first, first + batches * self.options.batch_size)
+        epochs = range(first // examples, int(positions[-1]) // examples + 1)
+        orders = [
+            self._permutation(e)[positions[positions // examples == e] % examples] for e in epochs
+        ]
+        rows = torch.cat(orders)
+        if batches == 1:
+            return rows[None]
+        rows = rows[self.sizes[rows].argsort(stable=True)].view(batches, -1)
+        return rows[torch.randperm(batches, generator=self._generator(number, -1))]
+
+    def times(self, iteration: int) -> Tensor:
+        """Steps of the examples, (B,) int64 in 1..T: each is uniform, together they are spread."""
+        share = self.options.batch_size // self.processes
+        offset = torch.randint(self.steps, (1,), generator=self._generator(iteration, 0))
+        return (torch.arange(share) + self.rank * share + offset) % self.steps + 1
+
+    def noise(self, iteration: int, device: torch.device) -> torch.Generator:
+        """The randomness of z_t."""
+        return self._generator(iteration, 1 + self.rank, device)
+
+    def _permutation(self, epoch: int) -> Tensor:
+        return _permutation(len(self.sizes), self.options.seed, epoch)
+
+    def _generator(
+        self, iteration: int, stream: int, device: torch.device | str = "cpu"
+    ) -> torch.Generator:
+        seed = (self.options.seed * 1_000_003 + iteration) * 65_537 + stream
+        return torch.Generator(device).manual_seed(seed % 2**63)
+
+
+@lru_cache(maxsize=2)
+def _permutation(count: int, seed: int, epoch: int) -> Tensor:
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    return torch.randperm(count, generator=generator)

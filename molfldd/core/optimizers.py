@@ -1,0 +1,76 @@
+"""Which parameters a phase trains, by which optimizer, and what the optimizer knows of them."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from molfldd.core.diffusion import Diffusion
+from molfldd.core.estimators import ControlVariate, Estimator
+from molfldd.core.phases import Phase, TrainingOptions
+
+
+def variance(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> float:
+    """Variance of the gradient of a group of parameters, summed, from Adam's moments."""
+    fast, slow = group["betas"]
+    variance = 0.0
+    for state in (optimizer.state[p] for p in group["params"] if p in optimizer.state):
+        steps = float(state["step"])
+        mean = state["exp_avg"] / (1 - fast**steps)
+        square = state["exp_avg_sq"] / (1 - slow**steps)
+        variance += float((square - mean**2).sum())
+    return max(0.0, variance * float((1 + fast) / (2 * fast)))
+
+
+def parameter_groups(
+    diffusion: Diffusion, phase: Phase, estimator: Estimator
+) -> list[dict[str, Any]]:
+    """The parameters a phase trains, named, with their peak rates; freezes the others."""
+    rates: list[tuple[str, nn.Module, float]] = [("reverse", diffusion.reverse, phase.lr_reverse)]
+    if list(diffusion.forward_process.parameters()):
+        rates.append(("forward", diffusion.forward_process, phase.lr_forward))
+    if isinstance(phase.estimator, ControlVariate) and isinstance(estimator, nn.Module):
+        rates.append(("estimator", estimator, phase.estimator.learning_rate))
+    for _, module, rate in rates:
+        module.requires_grad_(rate > 0)
+    return [
+        {"name": name, "params": list(module.parameters()), "lr": rate, "peak": rate}
+        for name, module, rate in rates
+        if rate > 0
+    ]
+
+
+def ema(decay: float) -> Any:
+    """What torch's ``AveragedModel`` needs for an exponential moving average."""
+    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+
+def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
+    """Weights of the linear layers inside a network's lists of layers (``nn.ModuleList``)."""
+    lists = (m for m in network.modules() if isinstance(m, nn.ModuleList))
+    linear = (m for layers in lists for m in layers.modules() if isinstance(m, nn.Linear))
+    return list(dict.fromkeys(cast(nn.Parameter, m.weight) for m in linear))
+
+
+def build_optimizers(
+    groups: list[dict[str, Any]], diffusion: Diffusion, options: TrainingOptions
+) -> list[torch.optim.Optimizer]:
+    """AdamW for all groups; with "muon", Muon for the hidden matrices of the reverse network."""
+    decay = options.weight_decay
+    matrices = hidden_matrices(diffusion.reverse) if options.optimizer == "muon" else []
+    if not matrices:
+        return [torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=decay)]
+    taken = {id(p) for p in matrices}
+    rest = [{**g, "params": [p for p in g["params"] if id(p) not in taken]} for g in groups]
+    reverse = next(group for group in groups if group["name"] == "reverse")
+    return [
+        torch.optim.AdamW(rest, betas=(0.9, 0.99), weight_decay=decay),
+        torch.optim.Muon(
+            [{**reverse, "params": matrices}],
+            weight_decay=decay,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+    ]

@@ -1,0 +1,95 @@
+"""What a training run is told: its phases, and what they share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from molfldd.core.estimators import ControlVariate, Estimator
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one objective.
+
+    Attributes:
+        name: For logs.
+        iterations: Optimizer steps.
+        estimator: Gradient estimator; a ``ControlVariate`` is given its parameters by the trainer.
+        lr_forward: Peak learning rate of phi; 0 freezes the forward process.
+        lr_reverse: Peak learning rate of theta.
+        warmup: Iterations over which the rates rise linearly.
+        schedule: What the rates do after that: stay, or fall to 0 along a cosine.
+        ema_decay: Decay of the moving average in this phase; None for that of the run. An average
+            over many iterations lags behind while the forward process moves.
+    """
+
+    name: str
+    iterations: int
+    estimator: Estimator | ControlVariate
+    lr_forward: float = 2e-4
+    lr_reverse: float = 2e-4
+    warmup: int = 0
+    schedule: Literal["constant", "cosine"] = "constant"
+    ema_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise ValueError(f"phase '{self.name}' needs at least 1 iteration")
+        if not (0 <= self.lr_forward < math.inf and 0 < self.lr_reverse < math.inf):
+            raise ValueError(f"phase '{self.name}' has a learning rate out of range")
+        if self.warmup < 0:
+            raise ValueError(f"phase '{self.name}' has a negative warmup")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError(f"phase '{self.name}' has an ema_decay outside of [0, 1)")
+
+    def rate(self, done: int) -> float:
+        """Factor on the peak learning rates after ``done`` iterations of the phase."""
+        if done < self.warmup:
+            return (done + 1) / self.warmup
+        if self.schedule == "constant":
+            return 1.0
+        progress = (done - self.warmup) / max(1, self.iterations - self.warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What all phases share.
+
+    Attributes:
+        batch_size: Examples per iteration over all processes.
+        ema_decay: Decay of the moving average of the reverse network.
+        clip: Largest gradient norm, of each process by itself.
+        optimizer: "adamw", or "muon": Muon (orthogonalized momentum) for the hidden matrices of
+            the reverse network, AdamW for all else, both with the same rates.
+        weight_decay: The optimizer's.
+        grouped: Batches among which examples are sorted by size, so that little of a batch is
+            padding; at 1 every batch is of all sizes.
+        seed: Names all randomness of the run.
+    """
+
+    batch_size: int = 128
+    ema_decay: float = 0.999
+    clip: float = 10.0
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    weight_decay: float = 0.0
+    grouped: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.grouped < 1:
+            raise ValueError(f"grouped must be at least 1, got {self.grouped}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+        if not self.clip > 0:
+            raise ValueError(f"clip must be positive, got {self.clip}")
+        if self.optimizer == "muon" and not hasattr(torch.optim, "Muon"):
+            raise ValueError("optimizer muon needs torch 2.9 or newer; take adamw")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
