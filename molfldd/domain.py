@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, Self
 from torch import nn
 
 from molfldd.core.blocks import Block, Codes, Examples
+from molfldd.core.joint import JointDraw, independent, systematic
 from molfldd.core.sampling import Samples
 from molfldd.errors import UsageError
 
@@ -56,6 +57,9 @@ class Domain(ABC):
     def load(cls, config: Any) -> Data:
         """The data of a ``DataConfig``."""
 
+    joint: ClassVar[str] = "independent"
+    """The name of the default of ``joint_draws``."""
+
     @property
     @abstractmethod
     def blocks(self) -> tuple[Block, ...]:
@@ -66,6 +70,10 @@ class Domain(ABC):
         self, config: Any, inputs: Mapping[str, int], outputs: Mapping[str, int]
     ) -> nn.Module:
         """A network of a ``NetworkConfig``; see ``molfldd.core.network.NetworkFactory``."""
+
+    def joint_draws(self) -> Mapping[str, JointDraw]:
+        """How the elements of a step can be drawn together; see ``molfldd.core.joint``."""
+        return {"independent": independent, "systematic": systematic}
 
     @abstractmethod
     def decode(self, codes: Codes, sizes: Sequence[int]) -> list[Any]:

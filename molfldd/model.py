@@ -110,7 +110,7 @@ class Model:
     Attributes:
         config: The recipe it was trained by.
         domain: The domain with its vocabulary.
-        sampler: Algorithm 2 with the trained reverse process.
+        sampler: Algorithm 2 with the trained reverse process; its ``joint`` is the domain's.
         fingerprint: Hash of the training data.
         metrics: What was measured when the checkpoint was written.
     """
@@ -125,6 +125,22 @@ class Model:
     def steps(self) -> int:
         """The number of steps the model was trained for."""
         return self.config.process.steps
+
+    def drawing(self, joint: str | None) -> Model:
+        """The model whose steps draw their elements by a name of the domain's ``joint_draws``.
+
+        Changed in place; not at all for None. Raises ``UsageError`` for another name.
+        """
+        if joint is None:
+            return self
+        known = self.domain.joint_draws()
+        if joint not in known:
+            raise UsageError(
+                f"elements of {self.domain.plural} cannot be drawn '{joint}'; known are: "
+                f"{', '.join(known)}"
+            )
+        self.sampler.joint = known[joint]
+        return self
 
     def check_steps(self, steps: int | None) -> None:
         """Refuse a number of steps the model was not trained for, with a ``UsageError``."""
@@ -225,7 +241,8 @@ def load_model(path: Path) -> Model:
     network = partial(domain.network, config.network)
     reverse = build_reverse(config.process, domain.blocks, prior, network)
     load_state(reverse, weights, path)
-    return Model(config, domain, Sampler(reverse.eval(), prior, sizes), fingerprint, metrics)
+    sampler = Sampler(reverse.eval(), prior, sizes, domain.joint_draws()[domain.joint])
+    return Model(config, domain, sampler, fingerprint, metrics)
 
 
 def load_diffusion(path: Path) -> Diffusion:

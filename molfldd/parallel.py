@@ -52,16 +52,18 @@ class Checkpoint:
         path: The file.
         version: Tells it from any file that takes its place.
         devices: Of each process, as torch calls it.
+        joint: How the elements of a step are drawn together; None as the domain says.
     """
 
     path: Path
     version: tuple[int, ...]
     devices: tuple[str, ...]
+    joint: str | None
 
     @classmethod
-    def of(cls, path: Path, devices: Iterable[str]) -> Checkpoint:
+    def of(cls, path: Path, devices: Iterable[str], joint: str | None) -> Checkpoint:
         """The checkpoint; raises ``OSError`` if there is none."""
-        return cls(path.absolute(), _version(path), tuple(devices))
+        return cls(path.absolute(), _version(path), tuple(devices), joint)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def _load(checkpoint: Checkpoint) -> Model:
     """The model of this process, which has its share of the processors."""
     share = processors() // len(checkpoint.devices)
     torch.set_num_threads(max(1, min(torch.get_num_threads(), share)))
-    model = load_model(checkpoint.path)
+    model = load_model(checkpoint.path).drawing(checkpoint.joint)
     if _version(checkpoint.path) != checkpoint.version:
         raise MolflddError(f"{checkpoint.path} was changed while it was read; start again")
     return model.to(checkpoint.devices[process_number()])

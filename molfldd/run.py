@@ -193,8 +193,9 @@ class Run:
     def start_from(self, path: Path) -> bool:
         """Begin with the networks of a checkpoint instead of random ones.
 
-        The reverse process is always taken over, the forward process if it is of the same recipe
-        (number of steps and parameterization).
+        The reverse process is always taken over, the forward process if it is of the same kind
+        and prior; for another number of steps without what there is of each step, such as the
+        pace.
 
         Returns:
             Whether the forward process was taken over.
@@ -215,9 +216,12 @@ class Run:
             )
         load_state(diffusion.reverse, tree["reverse"], path)
         self.trainer.reset_average()
-        if "forward" not in tree or config.process != self.config.process:
+        kinds = [(p.forward, p.prior) for p in (config.process, self.config.process)]
+        if "forward" not in tree or kinds[0] != kinds[1]:
             return False
-        load_state(diffusion.forward_process, tree["forward"], path)
+        load_state(
+            diffusion.forward_process, fitting(tree["forward"], diffusion.forward_process), path
+        )
         return True
 
     def _cut_log(self, iteration: int) -> None:
@@ -346,11 +350,12 @@ class Run:
             self.log({"event": "warning", "iteration": number, "message": message})
 
     def bound(self) -> BoundReport:
-        """The bound of the averaged model on held-out examples."""
-        count = min(self.config.monitor.examples, len(self.data.test))
+        """The bound of the averaged model on held-out examples, always the same ones."""
+        generator = torch.Generator().manual_seed(0)
+        chosen = torch.randperm(len(self.data.test), generator=generator)
         batches = [
             self.data.test.batch(rows).to(self.fabric.device)
-            for rows in torch.split(torch.arange(count), 256)
+            for rows in torch.split(chosen[: self.config.monitor.examples], 256)
         ]
         generator = torch.Generator(self.fabric.device).manual_seed(0)
         with self.fabric.autocast():
@@ -359,11 +364,13 @@ class Run:
     def quality(self) -> dict[str, float]:
         """Quality of samples of the averaged model, always of the same seed."""
         averaged = self.trainer.averaged
-        sampler = Sampler(averaged.reverse, averaged.prior, self.sizes)
+        domain = self.data.domain
+        joint = domain.joint_draws()[domain.joint]
+        sampler = Sampler(averaged.reverse, averaged.prior, self.sizes, joint)
         decoded = []
         for drawn in sampler.stream(0, self.config.monitor.samples, 250):
-            decoded += self.data.domain.samples(drawn)
-        return self.data.domain.quality(decoded)
+            decoded += domain.samples(drawn)
+        return domain.quality(decoded)
 
     def save(self) -> None:
         """Write the state to resume from, and the model."""
@@ -413,6 +420,13 @@ class Run:
                 )
 
             yield show
+
+
+def fitting(state: dict[str, torch.Tensor], module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A state for the module, with what it has in another shape as it is there."""
+    fresh = module.state_dict()
+    taken = {name: state.get(name, own) for name, own in fresh.items()}
+    return {name: t if t.shape == fresh[name].shape else fresh[name] for name, t in taken.items()}
 
 
 def halved(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from molfldd.cli.generation import Device, Devices, Generation, drawing
+from molfldd.cli.generation import Device, Devices, Generation, JointOption, drawing
 from molfldd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Examples sampled at once.")] = 500,
     device: Annotated[Device, typer.Option(help="Where to sample.")] = Device.auto,
     devices: Devices = 1,
+    joint: JointOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Also write the report to this .json file.")
     ] = None,
@@ -77,13 +78,13 @@ def evaluate(
     if _is_model(source):
         if domain is not None:
             raise UsageError("--domain is for files; a model knows its own domain")
-        with drawing(source, device, devices) as drawer:
+        with drawing(source, device, devices, joint) as drawer:
             report = _evaluate_model(drawer, reference, num, seed or [0], batch_size)
-    elif num is None and seed is None and devices == 1:
+    elif num is None and seed is None and devices == 1 and joint is None:
         report = _evaluate_file(Path(source), domain or "molecules", reference)
     else:
         raise UsageError(
-            "--num, --seed and --devices are for models to sample from, not for a file"
+            "--num, --seed, --devices and --joint are for models to sample from, not for a file"
         )
     _show(report)
     if out is not None:

@@ -28,6 +28,27 @@ Devices = Annotated[
 """The option of how many processes draw."""
 
 
+class Joint(StrEnum):
+    """How the elements of a step are drawn together; see ``molfldd.core.joint``."""
+
+    independent = "independent"
+    systematic = "systematic"
+    smooth = "smooth"
+
+
+JointOption = Annotated[
+    Joint | None,
+    typer.Option(
+        "--joint",
+        help="How a step draws its elements together, always with the same probabilities of each: "
+        "independently, as the paper does; systematically, evenly spread over neighbours; or "
+        "smoothly, neighbours alike (images).",
+        show_default="systematic for molecules, smooth for images, else independent",
+    ),
+]
+"""The option of how the elements of a step are drawn together."""
+
+
 class Device(StrEnum):
     """Where a network runs."""
 
@@ -63,7 +84,7 @@ def resolve_devices(device: Device, count: int) -> list[str]:
 
 
 @contextmanager
-def drawing(checkpoint: str, device: Device, devices: int) -> Iterator[Drawer]:
+def drawing(checkpoint: str, device: Device, devices: int, joint: Joint | None) -> Iterator[Drawer]:
     """What draws from the model of an embedded name or a path, in so many processes.
 
     Raises:
@@ -77,9 +98,9 @@ def drawing(checkpoint: str, device: Device, devices: int) -> Iterator[Drawer]:
     path = pretrained_path(checkpoint)
     places = resolve_devices(device, devices)
     if devices == 1:
-        yield OneProcess(load_model(path).to(places[0]))
+        yield OneProcess(load_model(path).drawing(joint).to(places[0]))
         return
-    file = Checkpoint.of(path, places)
+    file = Checkpoint.of(path, places, joint)
     with Processes(devices) as processes:
         yield ManyProcesses(load_model(path), file, processes)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from molfldd.cli.generation import Device, Devices, Generation, drawing
+from molfldd.cli.generation import Device, Devices, Generation, JointOption, drawing
 from molfldd.errors import MolflddError, UsageError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def sample(
     ] = 500,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     devices: Devices = 1,
+    joint: JointOption = None,
     only_valid: Annotated[
         bool,
         typer.Option(
@@ -74,7 +75,7 @@ def sample(
     if out is not None:
         _check_output(out)
     wanted = _Wanted(num, seed, batch_size, out)
-    with drawing(checkpoint, device, devices) as drawer:
+    with drawing(checkpoint, device, devices, joint) as drawer:
         drawer.model.check_steps(steps)
         if trajectory and out is not None:
             summary = _write_trajectories(drawer.model, wanted, out)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from molfldd.core.blocks import Prior, SizeDistribution, draw, masks
+from molfldd.core.blocks import Prior, SizeDistribution, masks
+from molfldd.core.joint import EVENTS, JointDraw, independent
 from molfldd.core.reverse import ReverseProcess
 
 
@@ -50,25 +51,37 @@ class Sampler:
         reverse: p_theta.
         prior: p(z_T).
         sizes: p(n).
+        joint: How the elements of a step are drawn together.
     """
 
-    def __init__(self, reverse: ReverseProcess, prior: Prior, sizes: SizeDistribution) -> None:
+    def __init__(
+        self,
+        reverse: ReverseProcess,
+        prior: Prior,
+        sizes: SizeDistribution,
+        joint: JointDraw = independent,
+    ) -> None:
         self.reverse = reverse
         self.prior = prior
         self.sizes = sizes
+        self.joint = joint
         largest = torch.tensor([sizes.largest])
         self._lengths = {block.name: int(block.length(largest)) for block in reverse.blocks}
 
     def _noise(self, seed: int, indices: Sequence[int]) -> Tensor:
         rows = self.reverse.steps + 2
-        columns = sum(self._lengths.values())
+        columns = sum(self._lengths.values()) + EVENTS * len(self._lengths)
         return torch.stack([example_noise(seed, i, rows, columns) for i in indices])
 
-    def _draw(self, probs: dict[str, Tensor], uniform: Tensor) -> dict[str, Tensor]:
+    def _draw(
+        self, probs: dict[str, Tensor], mask: dict[str, Tensor], numbers: Tensor
+    ) -> dict[str, Tensor]:
         states, start = {}, 0
         for name, p in probs.items():
-            states[name] = draw(p, uniform[:, start : start + p.shape[1]])
-            start += self._lengths[name]
+            end = start + self._lengths[name]
+            uniform, offsets = numbers[:, start : start + p.shape[1]], numbers[:, end:][:, :EVENTS]
+            states[name] = self.joint(p, mask[name], uniform, offsets)
+            start = end + EVENTS
         return states
 
     @torch.no_grad()
@@ -90,13 +103,14 @@ class Sampler:
         prior = {
             name: self.prior.probs[name].to(device).expand(*m.shape, -1) for name, m in mask.items()
         }
-        z = self._draw(prior, noise[:, 1])
+        z = self._draw(prior, mask, noise[:, 1])
         states = [z]
         for step in range(self.reverse.steps, 0, -1):
             t = torch.full_like(sizes, step)
             log_v = self.reverse.log_probs(self.prior.onehot(z), mask, t)
             z = self._draw(
                 {name: v.exp() for name, v in log_v.items()},
+                mask,
                 noise[:, 2 + self.reverse.steps - step],
             )
             states = [*states, z] if keep_trajectory else [z]

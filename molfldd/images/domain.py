@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from molfldd.core.blocks import Block, Codes, Examples
+from molfldd.core.joint import JointDraw, Smooth
 from molfldd.domain import Data, Domain, Report, Writer
 from molfldd.errors import UsageError
 from molfldd.images.datasets import DATASETS, ImageData, LabelledImages, load_dataset
@@ -22,6 +23,15 @@ from molfldd.images.network import PIXELS, PatchTransformer, PatchTransformerCon
 
 _GREYS = np.array([0, 255, MASKED], np.uint8)
 """How black, white and masked pixels are shown."""
+
+STROKE = 1 / 28
+"""Within this share of an image's side pixels are drawn alike: about half a stroke's width."""
+
+
+def _nearby(side: int) -> Tensor:
+    """How much the noise of each pixel of a row counts for each other, (side, side)."""
+    place = torch.arange(side) / side
+    return torch.exp(-((place[:, None] - place) ** 2) / (2 * STROKE**2))
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ class Images(Domain):
 
     name = "images"
     plural = "images"
+    joint = "smooth"
     DataConfig = ImageData
     NetworkConfig = PatchTransformerConfig
 
@@ -53,6 +64,11 @@ class Images(Domain):
         """Images as the core sees them."""
         codes = torch.from_numpy(images.pixels).flatten(1)
         return Examples(self.blocks, {PIXELS: codes}, torch.full((len(codes),), prod(self.shape)))
+
+    def joint_draws(self) -> Mapping[str, JointDraw]:
+        """Smoothly besides: pixels a stroke's width apart are drawn alike."""
+        height, width = (_nearby(side) for side in self.shape)
+        return {**super().joint_draws(), "smooth": Smooth(torch.kron(height, width))}
 
     @property
     def blocks(self) -> tuple[Block, ...]:

@@ -171,6 +171,7 @@ class Molecules(Domain):
     name = "molecules"
     plural = "molecules"
     judgement = "valid"
+    joint = "systematic"
     DataConfig = MoleculeData
     NetworkConfig = GraphTransformerConfig
 

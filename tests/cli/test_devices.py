@@ -37,7 +37,11 @@ def draw(
 
 @pytest.mark.parametrize(
     ("suffix", "options"),
-    [(".sdf", ("--num", 290)), (".csv", ("--num", 3, "--only-valid"))],
+    [
+        (".sdf", ("--num", 290)),
+        (".csv", ("--num", 100, "--joint", "independent")),
+        (".csv", ("--num", 3, "--only-valid")),
+    ],
 )
 def test_two_processes_write_the_bytes_of_one(
     molfldd: Command, checkpoint: Path, tmp_path: Path, suffix: str, options: tuple[object, ...]
@@ -153,7 +157,7 @@ def test_trajectories_are_drawn_by_one_process(
 def test_a_checkpoint_that_is_replaced_meanwhile(checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(checkpoint.read_bytes())
-    with drawing(str(path), Device.cpu, 2) as drawer:
+    with drawing(str(path), Device.cpu, 2, None) as drawer:
         path.unlink()
         path.write_bytes(checkpoint.read_bytes())
         os.utime(path, ns=(0, 0))
@@ -162,7 +166,10 @@ def test_a_checkpoint_that_is_replaced_meanwhile(checkpoint: Path, tmp_path: Pat
 
 
 def test_a_missing_model(molfldd: Command) -> None:
-    with pytest.raises(UsageError, match="no model 'zinc99'"), drawing("zinc99", Device.cpu, 2):
+    with (
+        pytest.raises(UsageError, match="no model 'zinc99'"),
+        drawing("zinc99", Device.cpu, 2, None),
+    ):
         pass
     result = molfldd("sample", "--checkpoint", "missing.safetensors", "--devices", 2)
     assert result.code == 1

@@ -86,6 +86,18 @@ def test_samples_belong_to_their_seed(molfldd, checkpoint):
     assert np.array_equal(np.stack(load_model(checkpoint).sample(10)), first)
 
 
+def test_ways_of_drawing_differ(molfldd, checkpoint):
+    def sample(*more: object) -> np.ndarray:
+        arguments = ("sample", "--checkpoint", checkpoint, "--num", 10, "--out", "a.npz", *more)
+        assert molfldd(*arguments)[0] == 0
+        return arrays(Path("a.npz"))
+
+    default = sample()
+    assert np.array_equal(sample("--joint", "smooth"), default)
+    assert not np.array_equal(sample("--joint", "independent"), default)
+    assert not np.array_equal(sample("--joint", "systematic"), default)
+
+
 def test_trajectories_end_in_the_samples(molfldd, checkpoint):
     arguments = ("sample", "--checkpoint", checkpoint, "--num", 5)
     molfldd(*arguments, "--out", "samples.npz")

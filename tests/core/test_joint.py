@@ -1,0 +1,128 @@
+"""Joint draws keep every element's probabilities; what they add is how elements go together."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import build_diffusion
+from torch import Tensor
+
+from molfldd.core.blocks import SizeDistribution
+from molfldd.core.joint import (
+    EVENTS,
+    JointDraw,
+    Smooth,
+    befalls,
+    independent,
+    systematic,
+    turns,
+)
+from molfldd.core.sampling import Sampler
+
+ELEMENTS = 6
+ALIKE = Smooth(torch.exp(-((torch.arange(6.0)[:, None] - torch.arange(6.0)) ** 2) / 4))
+every_draw = pytest.mark.parametrize("joint", [independent, systematic, ALIKE])
+
+
+def numbers(rows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    both = torch.rand(rows, ELEMENTS + EVENTS, generator=generator)
+    return both[:, :ELEMENTS], both[:, ELEMENTS:]
+
+
+def random_probs(states: int, seed: int = 0) -> Tensor:
+    """Of ``ELEMENTS`` elements; some states are impossible, some elements certain."""
+    generator = torch.Generator().manual_seed(seed)
+    p = torch.rand(1, ELEMENTS, states, generator=generator) ** 3
+    p[0, 0] = torch.eye(states)[seed % states]
+    p[0, 1, (seed + 1) % states] = 0
+    return p / p.sum(-1, keepdim=True)
+
+
+def drawn(joint: JointDraw, p: Tensor, rows: int, mask: Tensor | None = None) -> Tensor:
+    exists = torch.ones(rows, ELEMENTS, dtype=torch.bool) if mask is None else mask
+    return joint(p.expand(rows, -1, -1), exists, *numbers(rows))
+
+
+@every_draw
+@pytest.mark.parametrize("states", [2, 3, 5, EVENTS, EVENTS + 1, EVENTS + 2, 40])
+def test_every_element_keeps_its_probabilities(joint: JointDraw, states: int) -> None:
+    p, rows = random_probs(states, seed=states), 20_000
+    z = drawn(joint, p, rows)
+    found = torch.nn.functional.one_hot(z, states).double().mean(0)
+    error = (p[0] * (1 - p[0]) / rows).sqrt()
+    assert ((found - p[0]).abs() <= 5 * error + 1e-6).all()
+
+
+@every_draw
+@pytest.mark.parametrize("states", [2, 5, 40])
+def test_the_impossible_never_happens(joint: JointDraw, states: int) -> None:
+    for seed in range(5):
+        p = random_probs(states, seed)
+        z = drawn(joint, p, 2000)
+        assert (p.expand(2000, -1, -1).gather(-1, z[..., None]) > 0).all()
+
+
+@given(
+    st.lists(st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1)), min_size=1, max_size=12),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_events_come_as_often_as_expected_among_any_neighbours(
+    chances: list[float], offset: float
+) -> None:
+    p = torch.tensor([chances], dtype=torch.double)
+    e = befalls(p, torch.tensor([[offset]], dtype=torch.double)).double()
+    for first in range(len(chances)):
+        for last in range(first + 1, len(chances) + 1):
+            assert abs(float((e - p)[0, first:last].sum())) < 1 + 1e-9
+
+
+def test_one_of_several_candidates_is_drawn_exactly_once() -> None:
+    """What independent draws get wrong more often than right."""
+    candidates = torch.tensor([0.1, 0.2, 0.3, 0.2, 0.1, 0.1])
+    p = torch.stack([1 - candidates, candidates], -1)[None]
+    assert (drawn(systematic, p, 1000).sum(-1) == 1).all()
+    assert (drawn(independent, p, 1000).sum(-1) == 1).double().mean() < 0.6
+
+
+def test_systematic_draws_leave_padding_out_of_the_count() -> None:
+    p = torch.full((1, ELEMENTS, 2), 0.5)
+    mask = torch.tensor([True, False, True, False, True, True]).expand(500, -1)
+    z = drawn(systematic, p, 500, mask)
+    assert (((z == 0) & mask).sum(-1) == 2).all()
+
+
+def test_smooth_draws_make_near_elements_alike() -> None:
+    p = torch.full((1, ELEMENTS, 2), 0.5)
+    z = drawn(ALIKE, p, 4000)
+    near, far = ((z[:, i] == z[:, j]).double().mean() for i, j in ((2, 3), (0, 5)))
+    correlation = float(ALIKE.mix[2] @ ALIKE.mix[3])
+    assert float(near) == pytest.approx(0.5 + math.asin(correlation) / math.pi, abs=0.03)
+    assert near > far + 0.1
+
+
+@pytest.mark.parametrize("joint", [independent, systematic])
+def test_a_step_keeps_the_probabilities_of_the_reverse_process(joint: JointDraw) -> None:
+    diffusion = build_diffusion("pinned-uniform", 1)
+    sizes = SizeDistribution(torch.tensor([0, 1, 1]))
+    sampler = Sampler(diffusion.reverse, diffusion.prior, sizes, joint)
+    samples = sampler.sample(0, range(6000), keep_trajectory=True)
+    z = diffusion.prior.onehot(samples.trajectory[0])
+    with torch.no_grad():
+        log_v = diffusion.reverse.log_probs(z, samples.mask, torch.ones_like(samples.sizes))
+    for name, exists in samples.mask.items():
+        p = log_v[name].exp()[exists]
+        found = torch.nn.functional.one_hot(samples.codes[name][exists], p.shape[-1])
+        error = (p * (1 - p)).sum(0).sqrt() / len(p)
+        assert ((found - p).mean(0).abs() <= 5 * error + 1e-6).all()
+
+
+@pytest.mark.parametrize("states", [1, 2, 3, 7])
+def test_every_state_has_its_turn(states: int) -> None:
+    assert sorted(turns(states)) == list(range(states))
+
+
+def test_decided_first_is_the_first_category_then_the_mask() -> None:
+    assert turns(5) == [0, 4, 1, 2, 3]
