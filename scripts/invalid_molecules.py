@@ -108,9 +108,12 @@ def main(
     model: Annotated[str, typer.Option(help="An embedded model or a checkpoint.")] = "qm9",
     num: Annotated[int, typer.Option(min=1, help="Molecules to generate.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Of the molecules.")] = 0,
+    joint: Annotated[
+        str | None, typer.Option(help="How steps draw their elements together.")
+    ] = None,
 ) -> None:
     """Print the problems by kind, and the steps at which valences broke."""
-    loaded = load_model(pretrained_path(model))
+    loaded = load_model(pretrained_path(model)).drawing(joint)
     largest = max(capacity(*atom) for atom in loaded.domain.vocabulary.atoms)
     problems: Counter[tuple[str, str]] = Counter()
     broken: Counter[int] = Counter()

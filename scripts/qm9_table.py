@@ -1,5 +1,7 @@
 """The QM9 table: every embedded model by the whole protocol, beside its controls and the papers.
 
+Each model is sampled in both ways in which a step can draw its elements together.
+
 Measured here: the embedded models (sampled, scored and timed by this command) and the reports of
 other models, as ``molfldd evaluate MODEL --out REPORT`` wrote them. Published: numbers as their
 papers give them; they differ in test set, convention of validity and treatment of stereochemistry,
@@ -82,9 +84,9 @@ class Draws:
             yield molecules
 
 
-def embedded_row(name: str, num: int, seeds: int, reference: list[str]) -> Row:
+def embedded_row(name: str, joint: str, num: int, seeds: int, reference: list[str]) -> Row:
     """An embedded model, sampled and scored."""
-    model = load_model(pretrained_path(name))
+    model = load_model(pretrained_path(name)).drawing(joint)
     draws = Draws(model, num, seeds, reference)
     report = model.domain.evaluate(draws, model.config.data, model.metrics, None).to_json()
     mean = {
@@ -93,7 +95,7 @@ def embedded_row(name: str, num: int, seeds: int, reference: list[str]) -> Row:
     }
     spread = _mapping(report, "spread") if seeds > 1 else {}
     per_thousand = 1000 * fmean(draws.seconds) / num
-    return Row(f"`{name}`", str(model.steps), mean, spread, per_thousand)
+    return Row(f"`{name}`, {joint} draws", str(model.steps), mean, spread, per_thousand)
 
 
 def report_row(argument: str) -> Row:
@@ -132,7 +134,11 @@ def main(
     """Print the QM9 table as Markdown."""
     _, test = split(load_qm9())
     names = [name for name in pretrained() if name.startswith("qm9")]
-    rows = [embedded_row(name, num, seeds, list(test.smiles)) for name in names]
+    rows = [
+        embedded_row(name, joint, num, seeds, list(test.smiles))
+        for name in names
+        for joint in ("systematic", "independent")
+    ]
     rows += [report_row(argument) for argument in report or []]
     scores = [HEADINGS.get(name, f"{name} %") for name in SHARES] + ["FCD", "FCD (GDSS)"]
     headings = ["model", "steps = network evaluations", *scores, "s per 1,000"]

@@ -11,4 +11,5 @@ torch.set_num_threads(1)
 settings.register_profile("reproducible", deadline=None, derandomize=True)
 settings.load_profile("reproducible")
 
-sys.path.append(str(Path(__file__).parent / "core"))  # for ``tiny``, which the core's tests share
+for shared in ("core", "cli"):  # for ``tiny`` and ``program``, which several tests share
+    sys.path.append(str(Path(__file__).parent / shared))

@@ -1,6 +1,7 @@
 """What a run does when training breaks down, and what is read back from its folder."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from molfldd.checkpoint import read_checkpoint, write_checkpoint
 from molfldd.config import override, parse_config, read_recipe
+from molfldd.core.blocks import Batch
 from molfldd.errors import MolflddError
 from molfldd.model import load_diffusion
 from molfldd.run import MODEL, STATE, Engine, Run
@@ -69,3 +71,25 @@ def test_a_checkpoint_without_forward_process_says_so(finished: Run, tmp_path: P
     write_checkpoint(tmp_path / MODEL, header, tree)
     with pytest.raises(MolflddError, match="no forward process"):
         load_diffusion(tmp_path / MODEL)
+
+
+def test_the_bound_is_of_held_out_examples_from_everywhere_always_the_same(
+    finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first ones may be alike: data sets come sorted, molecules by size."""
+    seen: list[torch.Tensor] = []
+
+    def record(diffusion: object, batches: list[Batch], *more: object) -> None:
+        seen.append(torch.cat([next(iter(batch.codes.values())) for batch in batches]))
+
+    monkeypatch.setattr("molfldd.run.evaluate_bound", record)
+    monitor = replace(finished.config.monitor, examples=20)
+    monkeypatch.setattr(finished, "config", finished.config.model_copy(update={"monitor": monitor}))
+    finished.bound()
+    finished.bound()
+    assert torch.equal(*seen)
+    held_out = finished.data.test
+    (whole,) = held_out.batch(torch.arange(len(held_out))).codes.values()
+    assert len(seen[0]) == 20 < len(whole)
+    assert not torch.equal(seen[0], whole[:20])
+    assert {tuple(x) for x in seen[0].tolist()} <= {tuple(x) for x in whole.tolist()}

@@ -4,23 +4,20 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from program import PROGRAM, Command
 
 from molfldd.cli.generation import Device, drawing
 from molfldd.errors import MolflddError, UsageError
 from molfldd.model import Model
 
-Command = Callable[..., Any]
-
-PROGRAM = [sys.executable, "-c", "from molfldd.cli.main import run; run()"]
 CHILDREN = "/proc/{0}/task/{0}/children"
 
 linux = pytest.mark.skipif(not Path(CHILDREN.format(os.getpid())).is_file(), reason="no /proc")

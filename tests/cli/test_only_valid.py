@@ -1,15 +1,12 @@
 """``molfldd sample --only-valid``: the first valid ones of the same stream."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from program import Command
 
 from molfldd.cli import sample
-
-Command = Callable[..., Any]
 
 
 def test_the_first_valid_ones_of_the_stream(molfldd: Command, checkpoint: Path) -> None:

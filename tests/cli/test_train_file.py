@@ -1,19 +1,16 @@
 """Training on molecules of a file: ``molfldd train my.smi``."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from program import Command
 
 from molfldd.cli.train import FILE_SUFFIXES
 from molfldd.config import config_directory
 from molfldd.model import load_model
 from molfldd.molecules.files import _READERS
 from molfldd.run import MODEL
-
-Command = Callable[..., Any]
 
 TAILS = ["", "O", "N", "Cl", "S", "C#N", "C(=O)[O-]"]
 LINES = ["C" * n + tail for n in range(3, 10) for tail in TAILS]

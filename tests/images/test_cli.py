@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from program import CPU
 
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.model import load_model
 from molfldd.run import MODEL, Engine, Run
 
-CPU = ("--accelerator", "cpu", "--precision", "32-true")
 SMALL = [
     "network.layers=1",
     "network.width=16",
