@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol, Self
 from torch import nn
 
 from molfldd.core.blocks import Block, Codes, Examples
-from molfldd.core.joint import JointDraw, independent, systematic
+from molfldd.core.joint import JointDraw, balanced
 from molfldd.core.sampling import Samples
 from molfldd.errors import UsageError
 
@@ -71,9 +71,16 @@ class Domain(ABC):
     ) -> nn.Module:
         """A network of a ``NetworkConfig``; see ``molfldd.core.network.NetworkFactory``."""
 
-    def joint_draws(self) -> Mapping[str, JointDraw]:
-        """How the elements of a step can be drawn together; see ``molfldd.core.joint``."""
-        return {"independent": independent, "systematic": systematic}
+    def joint_draws(self) -> Mapping[str, Mapping[str, JointDraw]]:
+        """How the elements of a step can be drawn together, by name, for each block.
+
+        Of blocks that are not named the elements are drawn independently. See
+        ``molfldd.core.joint``.
+        """
+        return {
+            "independent": {},
+            "balanced": {block.name: balanced for block in self.blocks},
+        }
 
     @abstractmethod
     def decode(self, codes: Codes, sizes: Sequence[int]) -> list[Any]:

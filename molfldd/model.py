@@ -268,6 +268,12 @@ def pretrained() -> list[str]:
     return sorted(path.stem for path in _PRETRAINED.glob("*.safetensors"))
 
 
+def variant(name: str, steps: int | None) -> str:
+    """The name of the embedded model like ``name`` for so many steps; ``name`` if there is none."""
+    other = f"{name}-{steps}steps"
+    return other if other in pretrained() else name
+
+
 def pretrained_path(name: str) -> Path:
     """The file of an embedded model's name, or the given path if it is one.
 

@@ -351,11 +351,9 @@ class Run:
 
     def bound(self) -> BoundReport:
         """The bound of the averaged model on held-out examples, always the same ones."""
-        generator = torch.Generator().manual_seed(0)
-        chosen = torch.randperm(len(self.data.test), generator=generator)
         batches = [
             self.data.test.batch(rows).to(self.fabric.device)
-            for rows in torch.split(chosen[: self.config.monitor.examples], 256)
+            for rows in torch.split(self.data.test.some(self.config.monitor.examples), 256)
         ]
         generator = torch.Generator(self.fabric.device).manual_seed(0)
         with self.fabric.autocast():

@@ -94,7 +94,7 @@ def main(
     if not isinstance(loaded.domain, Molecules):
         raise MolflddError(f"{path} holds a model of '{loaded.domain.name}', not of molecules")
     data = loaded.domain.load(loaded.config.data)
-    batch = data.test.batch(torch.arange(min(num, len(data.test))))
+    batch = data.test.batch(data.test.some(num))
     show(loaded.domain, masking_process(path), batch)
 
 

@@ -48,9 +48,10 @@ class Side:
     report: ImageReport
 
 
-def load_side(name: str, folder: Path, num: int, seed: int) -> Side:
+def load_side(name: str, folder: Path, num: int, seed: int, joint: str | None) -> Side:
     """A run with its bound on all held-out images and the scores of ``num`` samples."""
-    model, diffusion = load_model(folder / MODEL), load_diffusion(folder / MODEL)
+    model = load_model(folder / MODEL).drawing(joint)
+    diffusion = load_diffusion(folder / MODEL)
     if not isinstance(model.domain, Images):
         raise MolflddError(f"{folder} holds a model of '{model.domain.name}', not of images")
     data = model.domain.load(model.config.data)
@@ -169,10 +170,16 @@ def main(
     out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("mnist.png"),
     num: Annotated[int, typer.Option(min=2, help="Samples for the scores.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all samples.")] = 0,
+    joint: Annotated[
+        str | None, typer.Option(help="How steps draw their elements together.")
+    ] = None,
 ) -> None:
     """Draw both runs side by side and print their scores."""
     matplotlib.use("Agg")
-    sides = (load_side("learned", learned, num, seed), load_side("fixed", fixed, num, seed))
+    sides = (
+        load_side("learned", learned, num, seed, joint),
+        load_side("fixed", fixed, num, seed, joint),
+    )
     figure = plt.figure(figsize=(12, 21), layout="constrained")
     axes = figure.subplots(3, 2, height_ratios=[6, 5, 5])
     for column, side in enumerate(sides):

@@ -137,7 +137,7 @@ def main(
     rows = [
         embedded_row(name, joint, num, seeds, list(test.smiles))
         for name in names
-        for joint in ("systematic", "independent")
+        for joint in ("balanced", "independent")
     ]
     rows += [report_row(argument) for argument in report or []]
     scores = [HEADINGS.get(name, f"{name} %") for name in SHARES] + ["FCD", "FCD (GDSS)"]

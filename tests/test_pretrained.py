@@ -3,17 +3,17 @@
 import pytest
 
 import molfldd
-from molfldd.model import load_diffusion, pretrained, pretrained_path
+from molfldd.model import Model, load_diffusion, pretrained, pretrained_path, variant
 from molfldd.molecules.metrics import valid
 
 
-@pytest.mark.parametrize(("name", "steps"), [("qm9", 10), ("qm9-49k", 10), ("mnist", 4)])
+@pytest.mark.parametrize(("name", "steps"), [("qm9", 10), ("qm9-4steps", 4), ("mnist", 4)])
 def test_models_are_small_and_for_few_steps(name: str, steps: int) -> None:
     assert pretrained_path(name).stat().st_size <= 10_000_000
     assert molfldd.load_pretrained(name).steps == steps
 
 
-@pytest.mark.parametrize("name", ["qm9", "mnist"])
+@pytest.mark.parametrize("name", ["qm9", "qm9-4steps", "mnist"])
 def test_models_keep_their_forward_process(name: str) -> None:
     assert load_diffusion(pretrained_path(name)).steps == molfldd.load_pretrained(name).steps
 
@@ -25,11 +25,26 @@ def test_digits_are_not_noise() -> None:
     assert 0.05 < sum(white) / len(white) < 0.25  # 13 % of the pixels of MNIST are white
 
 
-def test_most_of_its_molecules_are_valid_and_different() -> None:
-    molecules = molfldd.load_pretrained("qm9").sample(300, seed=0)
-    smiles = [s for s in map(valid, molecules) if s is not None]
-    assert len(smiles) > 0.9 * len(molecules)
+def valid_ones(model: Model, count: int) -> list[str]:
+    return [s for s in map(valid, model.sample(count, seed=0)) if s is not None]
+
+
+@pytest.mark.parametrize(("name", "share"), [("qm9", 0.97), ("qm9-4steps", 0.9)])
+def test_most_of_its_molecules_are_valid_and_different(name: str, share: float) -> None:
+    smiles = valid_ones(molfldd.load_pretrained(name), 300)
+    assert len(smiles) > share * 300
     assert len(set(smiles)) > 0.95 * len(smiles)
+
+
+def test_balanced_draws_contradict_themselves_less_than_independent_ones() -> None:
+    model = molfldd.load_pretrained("qm9-4steps")
+    balanced = len(valid_ones(model, 300))
+    assert len(valid_ones(model.drawing("independent"), 300)) < balanced - 15
+
+
+def test_a_number_of_steps_finds_its_model() -> None:
+    assert variant("qm9", 4) == "qm9-4steps"
+    assert variant("qm9", 10) == variant("qm9", None) == variant("qm9", 7) == "qm9"
 
 
 def test_steps_it_was_not_trained_for_are_refused_with_what_it_has() -> None:

@@ -75,11 +75,13 @@ def evaluate(
     """
     if out is not None:
         _check_report_path(out)
+    origin = {"input": source, "seeds": seed or [0]}
     if _is_model(source):
         if domain is not None:
             raise UsageError("--domain is for files; a model knows its own domain")
         with drawing(source, device, devices, joint) as drawer:
             report = _evaluate_model(drawer, reference, num, seed or [0], batch_size)
+            origin["joint"] = joint or drawer.model.domain.joint
     elif num is None and seed is None and devices == 1 and joint is None:
         report = _evaluate_file(Path(source), domain or "molecules", reference)
     else:
@@ -88,7 +90,7 @@ def evaluate(
         )
     _show(report)
     if out is not None:
-        _write(out, {"input": source, "seeds": seed or [0], **report.to_json()})
+        _write(out, {**origin, **report.to_json()})
 
 
 def _check_report_path(path: Path) -> None:

@@ -32,7 +32,7 @@ class Joint(StrEnum):
     """How the elements of a step are drawn together; see ``molfldd.core.joint``."""
 
     independent = "independent"
-    systematic = "systematic"
+    balanced = "balanced"
     smooth = "smooth"
 
 
@@ -41,9 +41,9 @@ JointOption = Annotated[
     typer.Option(
         "--joint",
         help="How a step draws its elements together, always with the same probabilities of each: "
-        "independently, as the paper does; systematically, evenly spread over neighbours; or "
-        "smoothly, neighbours alike (images).",
-        show_default="systematic for molecules, smooth for images, else independent",
+        "independently, as the paper does; balanced, evenly spread over neighbours; or "
+        "smooth, neighbours alike (images).",
+        show_default="balanced for molecules, smooth for images, else independent",
     ),
 ]
 """The option of how the elements of a step are drawn together."""

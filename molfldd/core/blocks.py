@@ -127,6 +127,10 @@ class Examples:
         }
         return Batch(codes, mask, sizes)
 
+    def some(self, count: int) -> Tensor:
+        """Indices of ``count`` examples from everywhere, or of all; always the same, (n,) int64."""
+        return torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:count]
+
     def frequencies(self) -> dict[str, Tensor]:
         """Relative frequency of each category over all elements, block name to (K,) float."""
         counts = {

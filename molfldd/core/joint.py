@@ -5,14 +5,17 @@ independently. What is drawn at once can then contradict itself: of two bonds of
 both are drawn, or neither. Any joint law with these marginals keeps to the network's word, and
 some contradict themselves less.
 
-``independent`` is Algorithm 2. ``systematic`` draws as survey samplers do (Madow, 1949): the
-probabilities p_i of an event are laid end to end, C_i = p_1 + ... + p_i, and the event befalls the
-elements in whose interval a point of a grid of spacing 1 and random offset U lies,
+``independent`` is Algorithm 2. ``balanced`` draws as survey samplers do, by the ordered pivotal
+method (Deville and Tille, 1998). Elements duel for an event, one after another: of two with
+probabilities a and b of which one is to have it (a + b <= 1), the winner goes on with a + b and the
+loser does not have it; otherwise one has it, and the other goes on with a + b - 1,
 
-.. math:: e_i = [\lceil C_{i-1} + U \rceil - (C_{i-1} + U) < p_i].
+.. math::
+    (a, b) \to (a + b, 0) \text{ or } (0, a + b) \text{ with odds } a : b, \qquad
+    (a, b) \to (1, a + b - 1) \text{ or } (a + b - 1, 1) \text{ with odds } 1 - b : 1 - a.
 
-Each e_i has probability p_i exactly, and in any run of neighbours the event comes as often as
-expected, up to less than one: :math:`|\sum_{i \in run} (e_i - p_i)| < 1`. That suits elements of
+Each element has the event with probability exactly p_i, and up to any element it has come as often
+as expected, up to less than one: :math:`|\sum_{j \le i} (e_j - p_j)| < 1`. That suits elements of
 which each makes its neighbours less likely. ``Smooth`` is for the opposite, elements like their
 neighbours. None of them costs an evaluation of a network. The bound is that of independent draws.
 """
@@ -22,18 +25,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from molfldd.core.blocks import draw
 from molfldd.core.coupling import ratio
 
-EVENTS = 16
-"""So many states are drawn systematically; the rest, where there are more, independently."""
+EVENTS = 4
+"""So many states are balanced; the rest, where there are more, are drawn independently."""
 
-JointDraw = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+NUMBERS = 1 + EVENTS
+"""Random numbers that a joint draw gets for each element."""
+
+JointDraw = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Draws states (B, n) int64 from probabilities (B, n, S), the mask of elements that exist (B, n),
-and uniform numbers in [0, 1): one per element (B, n), and some for all of them, (B, EVENTS)."""
-
+and uniform numbers in [0, 1), (B, n, NUMBERS)."""
 
 TINY = 2.0**-24
 """Distance that uniform numbers keep from 0 and 1 where those would be infinite."""
@@ -48,13 +53,13 @@ def turns(states: int) -> list[int]:
     return [0, states - 1, *range(1, states - 1)][:states]
 
 
-def independent(probs: Tensor, mask: Tensor, uniform: Tensor, offsets: Tensor) -> Tensor:
+def independent(probs: Tensor, mask: Tensor, uniform: Tensor) -> Tensor:
     """Every element by itself, as in Algorithm 2; see ``JointDraw``."""
-    return draw(probs, uniform)
+    return draw(probs, uniform[..., 0])
 
 
-def systematic(probs: Tensor, mask: Tensor, uniform: Tensor, offsets: Tensor) -> Tensor:
-    """One state after another, each systematically; see ``JointDraw`` and the module.
+def balanced(probs: Tensor, mask: Tensor, uniform: Tensor) -> Tensor:
+    """One state after another, each by ``pivotal``; see ``JointDraw`` and the module.
 
     Each time, in the order of ``turns``, among the elements that have no state yet, with what its
     probability then is.
@@ -65,18 +70,30 @@ def systematic(probs: Tensor, mask: Tensor, uniform: Tensor, offsets: Tensor) ->
     others[..., events] = 0
     head = probs[..., events].double()
     left = head.flip(-1).cumsum(-1).flip(-1) + others.double().sum(-1, keepdim=True)
-    states, undecided = draw(others, uniform), mask
+    states, undecided = draw(others, uniform[..., 0]), mask
     for i, state in enumerate(events):
         chance = torch.where(undecided, ratio(head[..., i], left[..., i]), 0.0)
-        chosen = befalls(chance, offsets[:, i : i + 1].double())
+        chosen = pivotal(chance, uniform[..., 1 + i].double())
         states, undecided = torch.where(chosen, state, states), undecided & ~chosen
     return states
 
 
-def befalls(chance: Tensor, offset: Tensor) -> Tensor:
-    """Which elements an event befalls, (B, n) bool, from its probabilities (B, n) and U (B, 1)."""
-    start = offset + nn.functional.pad(chance[..., :-1], (1, 0)).cumsum(-1)
-    return start.ceil() - start < chance
+def pivotal(chance: Tensor, uniform: Tensor) -> Tensor:
+    """Which elements have an event, (B, n) bool, from its probabilities and numbers (B, n)."""
+    rows = torch.arange(len(chance), device=chance.device)
+    chosen = torch.zeros_like(chance, dtype=torch.bool)
+    if chance.shape[1] == 0:
+        return chosen
+    pivot, a = torch.zeros_like(rows), chance[:, 0]
+    for i in range(1, chance.shape[1]):
+        b, u = chance[:, i], uniform[:, i]
+        both = a + b
+        full = both > 1
+        stays = torch.where(full, u * (2 - both) >= 1 - b, u * both < a)
+        chosen[rows, torch.where(stays, i, pivot)] = full
+        pivot, a = torch.where(stays, pivot, i), torch.where(full, both - 1, both)
+    chosen[rows, pivot] = uniform[:, 0] < a
+    return chosen
 
 
 class Smooth:
@@ -92,9 +109,9 @@ class Smooth:
     def __init__(self, mix: Tensor) -> None:
         self.mix = mix / mix.norm(dim=1, keepdim=True)
 
-    def __call__(self, probs: Tensor, mask: Tensor, uniform: Tensor, offsets: Tensor) -> Tensor:
+    def __call__(self, probs: Tensor, mask: Tensor, uniform: Tensor) -> Tensor:
         """See the class; the states in the order of ``turns``, so that neighbours get near ones."""
-        deviates = torch.special.ndtri(uniform.double().clamp(min=TINY, max=1 - TINY))
+        deviates = torch.special.ndtri(uniform[..., 0].double().clamp(min=TINY, max=1 - TINY))
         mixed = torch.special.ndtr(deviates @ self.mix.to(deviates).T)
         order = torch.tensor(turns(probs.shape[-1]), device=probs.device)
         return order[draw(probs[..., order], mixed.float().clamp(max=1 - TINY))]

@@ -7,14 +7,14 @@ up to the rounding of the network's arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from molfldd.core.blocks import Prior, SizeDistribution, masks
-from molfldd.core.joint import EVENTS, JointDraw, independent
+from molfldd.core.joint import NUMBERS, JointDraw, independent
 from molfldd.core.reverse import ReverseProcess
 
 
@@ -51,7 +51,7 @@ class Sampler:
         reverse: p_theta.
         prior: p(z_T).
         sizes: p(n).
-        joint: How the elements of a step are drawn together.
+        joint: How the elements of a block are drawn together; independently if it is not named.
     """
 
     def __init__(
@@ -59,18 +59,18 @@ class Sampler:
         reverse: ReverseProcess,
         prior: Prior,
         sizes: SizeDistribution,
-        joint: JointDraw = independent,
+        joint: Mapping[str, JointDraw] | None = None,
     ) -> None:
         self.reverse = reverse
         self.prior = prior
         self.sizes = sizes
-        self.joint = joint
+        self.joint = joint or {}
         largest = torch.tensor([sizes.largest])
         self._lengths = {block.name: int(block.length(largest)) for block in reverse.blocks}
 
     def _noise(self, seed: int, indices: Sequence[int]) -> Tensor:
         rows = self.reverse.steps + 2
-        columns = sum(self._lengths.values()) + EVENTS * len(self._lengths)
+        columns = NUMBERS * sum(self._lengths.values())
         return torch.stack([example_noise(seed, i, rows, columns) for i in indices])
 
     def _draw(
@@ -78,10 +78,10 @@ class Sampler:
     ) -> dict[str, Tensor]:
         states, start = {}, 0
         for name, p in probs.items():
-            end = start + self._lengths[name]
-            uniform, offsets = numbers[:, start : start + p.shape[1]], numbers[:, end:][:, :EVENTS]
-            states[name] = self.joint(p, mask[name], uniform, offsets)
-            start = end + EVENTS
+            length = p.shape[1]
+            uniform = numbers[:, start : start + NUMBERS * length].view(len(p), length, NUMBERS)
+            states[name] = self.joint.get(name, independent)(p, mask[name], uniform)
+            start += NUMBERS * self._lengths[name]
         return states
 
     @torch.no_grad()

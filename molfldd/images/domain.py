@@ -65,10 +65,10 @@ class Images(Domain):
         codes = torch.from_numpy(images.pixels).flatten(1)
         return Examples(self.blocks, {PIXELS: codes}, torch.full((len(codes),), prod(self.shape)))
 
-    def joint_draws(self) -> Mapping[str, JointDraw]:
+    def joint_draws(self) -> Mapping[str, Mapping[str, JointDraw]]:
         """Smoothly besides: pixels a stroke's width apart are drawn alike."""
         height, width = (_nearby(side) for side in self.shape)
-        return {**super().joint_draws(), "smooth": Smooth(torch.kron(height, width))}
+        return {**super().joint_draws(), "smooth": {PIXELS: Smooth(torch.kron(height, width))}}
 
     @property
     def blocks(self) -> tuple[Block, ...]:

@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from molfldd.core.blocks import Block, Codes, Examples
+from molfldd.core.joint import JointDraw, balanced
 from molfldd.domain import Data, Domain, Report, Writer
 from molfldd.errors import UsageError
 from molfldd.molecules.codec import canonical_smiles, decode, parse_smiles
@@ -171,7 +172,7 @@ class Molecules(Domain):
     name = "molecules"
     plural = "molecules"
     judgement = "valid"
-    joint = "systematic"
+    joint = "balanced"
     DataConfig = MoleculeData
     NetworkConfig = GraphTransformerConfig
 
@@ -196,6 +197,10 @@ class Molecules(Domain):
             Block("atoms", len(self.vocabulary), torch.Tensor.clone),
             Block("bonds", 4, bond_count),
         )
+
+    def joint_draws(self) -> Mapping[str, Mapping[str, JointDraw]]:
+        """Balanced are the bonds: those of an atom exclude each other, atoms do not."""
+        return {**super().joint_draws(), "balanced": {"bonds": balanced}}
 
     def network(
         self,

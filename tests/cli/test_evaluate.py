@@ -58,6 +58,7 @@ def test_evaluate_model_with_several_seeds(
     assert "2 runs" in result.out
     content = json.loads(report.read_text())
     assert content["seeds"] == [0, 1]
+    assert content["joint"] == "balanced"
     assert content["runs"] == 2
     assert content["protocol"]["samples"] == 120
 
@@ -81,7 +82,7 @@ def test_evaluate_model_compares_with_its_own_data(
         (["some.smi", "--reference", "missing.smi"], "missing.smi"),
         (["some.smi", "--num", "3"], "--num, --seed, --devices and --joint"),
         (["some.smi", "--seed", "3"], "--num, --seed, --devices and --joint"),
-        (["some.smi", "--joint", "systematic"], "--num, --seed, --devices and --joint"),
+        (["some.smi", "--joint", "balanced"], "--num, --seed, --devices and --joint"),
         (["some.smi", "--devices", "2"], "--num, --seed, --devices and --joint"),
         (["empty.smi"], "no molecules"),
         (["zinc99"], "no model 'zinc99'"),

@@ -86,3 +86,12 @@ def test_priors_define_the_states() -> None:
 def test_a_block_needs_two_categories() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         Block("letters", 1, torch.Tensor.clone)
+
+
+def test_some_examples_come_from_everywhere_and_are_always_the_same() -> None:
+    examples = random_examples(1000)
+    rows = examples.some(100)
+    assert torch.equal(rows, examples.some(100))
+    assert len(set(rows.tolist())) == 100
+    assert rows.min() < 100 < 900 < rows.max()
+    assert sorted(examples.some(5000).tolist()) == list(range(1000))

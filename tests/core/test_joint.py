@@ -12,24 +12,24 @@ from torch import Tensor
 from molfldd.core.blocks import SizeDistribution
 from molfldd.core.joint import (
     EVENTS,
+    NUMBERS,
     JointDraw,
     Smooth,
-    befalls,
+    balanced,
     independent,
-    systematic,
+    pivotal,
     turns,
 )
 from molfldd.core.sampling import Sampler
 
 ELEMENTS = 6
 ALIKE = Smooth(torch.exp(-((torch.arange(6.0)[:, None] - torch.arange(6.0)) ** 2) / 4))
-every_draw = pytest.mark.parametrize("joint", [independent, systematic, ALIKE])
+every_draw = pytest.mark.parametrize("joint", [independent, balanced, ALIKE])
 
 
-def numbers(rows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+def numbers(rows: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    both = torch.rand(rows, ELEMENTS + EVENTS, generator=generator)
-    return both[:, :ELEMENTS], both[:, ELEMENTS:]
+    return torch.rand(rows, ELEMENTS, NUMBERS, generator=generator)
 
 
 def random_probs(states: int, seed: int = 0) -> Tensor:
@@ -43,7 +43,7 @@ def random_probs(states: int, seed: int = 0) -> Tensor:
 
 def drawn(joint: JointDraw, p: Tensor, rows: int, mask: Tensor | None = None) -> Tensor:
     exists = torch.ones(rows, ELEMENTS, dtype=torch.bool) if mask is None else mask
-    return joint(p.expand(rows, -1, -1), exists, *numbers(rows))
+    return joint(p.expand(rows, -1, -1), exists, numbers(rows))
 
 
 @every_draw
@@ -66,31 +66,49 @@ def test_the_impossible_never_happens(joint: JointDraw, states: int) -> None:
 
 
 @given(
-    st.lists(st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1)), min_size=1, max_size=12),
-    st.floats(0, 1, exclude_max=True),
+    st.lists(st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1)), max_size=12),
+    st.integers(0, 10_000),
 )
-def test_events_come_as_often_as_expected_among_any_neighbours(
-    chances: list[float], offset: float
+def test_up_to_any_element_events_have_come_as_often_as_expected(
+    chances: list[float], seed: int
 ) -> None:
-    p = torch.tensor([chances], dtype=torch.double)
-    e = befalls(p, torch.tensor([[offset]], dtype=torch.double)).double()
-    for first in range(len(chances)):
-        for last in range(first + 1, len(chances) + 1):
-            assert abs(float((e - p)[0, first:last].sum())) < 1 + 1e-9
+    p = torch.tensor([chances], dtype=torch.double).view(1, -1)
+    uniform = torch.rand(p.shape, generator=torch.Generator().manual_seed(seed), dtype=p.dtype)
+    e = pivotal(p, uniform).double()
+    assert ((e - p).cumsum(-1).abs() < 1 + 1e-9).all()
+    assert (e[p == 0] == 0).all()
+    assert (e[p == 1] == 1).all()
+
+
+def test_duels_keep_every_chance_and_make_neighbours_exclude_each_other() -> None:
+    p = torch.tensor([0.3, 0.6, 0.9, 0.0, 0.5, 1.0, 0.2], dtype=torch.double).expand(40_000, -1)
+    uniform = torch.rand(p.shape, generator=torch.Generator().manual_seed(0), dtype=p.dtype)
+    e = pivotal(p, uniform).double()
+    error = (p[0] * (1 - p[0]) / len(p)).sqrt()
+    assert ((e.mean(0) - p[0]).abs() <= 5 * error + 1e-9).all()
+    for i, j in ((0, 1), (4, 6)):
+        assert float((e[:, i] * e[:, j]).mean()) < float(p[0, i] * p[0, j]) - 0.01
+
+
+def test_balance_leaves_draws_as_different_as_they_can_be() -> None:
+    """One random offset for all, as in systematic sampling, would leave two outcomes."""
+    p = torch.full((1, ELEMENTS, 2), 0.5)
+    different = drawn(balanced, p, 500).unique(dim=0)
+    assert len(different) == 2 ** (ELEMENTS // 2)
 
 
 def test_one_of_several_candidates_is_drawn_exactly_once() -> None:
     """What independent draws get wrong more often than right."""
     candidates = torch.tensor([0.1, 0.2, 0.3, 0.2, 0.1, 0.1])
     p = torch.stack([1 - candidates, candidates], -1)[None]
-    assert (drawn(systematic, p, 1000).sum(-1) == 1).all()
+    assert (drawn(balanced, p, 1000).sum(-1) == 1).all()
     assert (drawn(independent, p, 1000).sum(-1) == 1).double().mean() < 0.6
 
 
-def test_systematic_draws_leave_padding_out_of_the_count() -> None:
+def test_balanced_draws_leave_padding_out_of_the_count() -> None:
     p = torch.full((1, ELEMENTS, 2), 0.5)
     mask = torch.tensor([True, False, True, False, True, True]).expand(500, -1)
-    z = drawn(systematic, p, 500, mask)
+    z = drawn(balanced, p, 500, mask)
     assert (((z == 0) & mask).sum(-1) == 2).all()
 
 
@@ -103,11 +121,13 @@ def test_smooth_draws_make_near_elements_alike() -> None:
     assert near > far + 0.1
 
 
-@pytest.mark.parametrize("joint", [independent, systematic])
+@pytest.mark.parametrize("joint", [independent, balanced])
 def test_a_step_keeps_the_probabilities_of_the_reverse_process(joint: JointDraw) -> None:
     diffusion = build_diffusion("pinned-uniform", 1)
     sizes = SizeDistribution(torch.tensor([0, 1, 1]))
-    sampler = Sampler(diffusion.reverse, diffusion.prior, sizes, joint)
+    sampler = Sampler(
+        diffusion.reverse, diffusion.prior, sizes, {b.name: joint for b in diffusion.blocks}
+    )
     samples = sampler.sample(0, range(6000), keep_trajectory=True)
     z = diffusion.prior.onehot(samples.trajectory[0])
     with torch.no_grad():

@@ -95,7 +95,7 @@ def test_ways_of_drawing_differ(molfldd, checkpoint):
     default = sample()
     assert np.array_equal(sample("--joint", "smooth"), default)
     assert not np.array_equal(sample("--joint", "independent"), default)
-    assert not np.array_equal(sample("--joint", "systematic"), default)
+    assert not np.array_equal(sample("--joint", "balanced"), default)
 
 
 def test_trajectories_end_in_the_samples(molfldd, checkpoint):
