@@ -66,7 +66,7 @@ class Images(Domain):
         return Examples(self.blocks, {PIXELS: codes}, torch.full((len(codes),), prod(self.shape)))
 
     def joint_draws(self) -> Mapping[str, Mapping[str, JointDraw]]:
-        """Smoothly besides: pixels a stroke's width apart are drawn alike."""
+        """Also "smooth": near pixels are drawn alike."""
         height, width = (_nearby(side) for side in self.shape)
         return {**super().joint_draws(), "smooth": {PIXELS: Smooth(torch.kron(height, width))}}
 
