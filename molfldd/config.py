@@ -58,6 +58,7 @@ class ProcessConfig:
         forward: "fixed" (conventional diffusion), "free", "pinned", "masking" or "mixed" (masking
             and changed values); all but the first are learned.
         reverse: "direct" (softmax), "jump" (stay or jump) or "unmasking" (for masking only).
+        components: Factorized laws that a step of the reverse process mixes; 1 is Eq. (7).
         coupling: Between the marginals of a learned process: "maximum" (Eq. (11)), or
             "independent" as a control.
         pin_power: How loose the pinned marginals are.
@@ -69,6 +70,7 @@ class ProcessConfig:
     prior: Literal["uniform", "marginal", "learned", "absorbing"] = "absorbing"
     forward: Literal["fixed", "free", "pinned", "masking", "mixed"] = "masking"
     reverse: Literal["direct", "jump", "unmasking"] = "unmasking"
+    components: int = 1
     coupling: Literal["maximum", "independent"] = "maximum"
     pin_power: float = 2.0
     even_pace: float = 1.0
@@ -77,6 +79,8 @@ class ProcessConfig:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.components < 1:
+            raise ValueError(f"components must be at least 1, got {self.components}")
         if self.forward in ("masking", "mixed") and self.prior != "absorbing":
             raise ValueError(f"forward '{self.forward}' needs prior 'absorbing'")
         if self.reverse == "unmasking" and self.prior != "absorbing":

@@ -89,7 +89,7 @@ def build_reverse(
     config: ProcessConfig, blocks: Sequence[Block], prior: Prior, network: NetworkFactory
 ) -> ReverseProcess:
     """p_theta of a recipe."""
-    return _REVERSE[config.reverse](blocks, prior, config.steps, network)
+    return _REVERSE[config.reverse](blocks, prior, config.steps, network, config.components)
 
 
 def build_diffusion(config: Config[Any, Any], data: Data) -> Diffusion:

@@ -193,15 +193,16 @@ class Run:
     def start_from(self, path: Path) -> bool:
         """Begin with the networks of a checkpoint instead of random ones.
 
-        The reverse process is always taken over, the forward process if it is of the same kind
-        and prior; for another number of steps without what there is of each step, such as the
-        pace.
+        The reverse process is always taken over, and may get more components; the forward process
+        if it is of the same kind. For another number of steps both go without what there is of
+        each step, such as the pace.
 
         Returns:
             Whether the forward process was taken over.
 
         Raises:
-            MolflddError: if the checkpoint holds other categories or another network.
+            MolflddError: if the checkpoint holds other categories, another network or another kind
+                of reverse process.
         """
         header, tree = read_checkpoint(path)
         config = load_model(path).config
@@ -214,10 +215,18 @@ class Run:
             raise MolflddError(
                 f"{path} is no start for this training: its network is {config.network}"
             )
-        load_state(diffusion.reverse, tree["reverse"], path)
+        mine, its = self.config.process, config.process
+        if (its.reverse, its.prior) != (
+            mine.reverse,
+            mine.prior,
+        ) or its.components > mine.components:
+            raise MolflddError(
+                f"{path} is no start for this training: its reverse process is {its.reverse} "
+                f"with prior {its.prior} and {its.components} components"
+            )
+        load_state(diffusion.reverse, fitting(tree["reverse"], diffusion.reverse), path)
         self.trainer.reset_average()
-        kinds = [(p.forward, p.prior) for p in (config.process, self.config.process)]
-        if "forward" not in tree or kinds[0] != kinds[1]:
+        if "forward" not in tree or its.forward != mine.forward:
             return False
         load_state(
             diffusion.forward_process, fitting(tree["forward"], diffusion.forward_process), path
@@ -421,10 +430,17 @@ class Run:
 
 
 def fitting(state: dict[str, torch.Tensor], module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """A state for the module, with what it has in another shape as it is there."""
-    fresh = module.state_dict()
-    taken = {name: state.get(name, own) for name, own in fresh.items()}
-    return {name: t if t.shape == fresh[name].shape else fresh[name] for name, t in taken.items()}
+    """A state for the module, with what it has in another shape as it is there.
+
+    A network that lacks channels of its last layer gets them, at zero.
+    """
+    fitted = {}
+    for name, own in module.state_dict().items():
+        given = state.get(name, own)
+        if name.startswith("network.") and given.numel() < own.numel():
+            given = torch.cat([given, own.new_zeros(len(own) - len(given), *own.shape[1:])])
+        fitted[name] = given if given.shape == own.shape else own
+    return fitted
 
 
 def halved(module: torch.nn.Module) -> dict[str, torch.Tensor]:

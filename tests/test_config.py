@@ -129,6 +129,7 @@ def test_missing_sections_are_named(toy: dict[str, Any], key: str) -> None:
     ("assignment", "mentioned"),
     [
         ("process.steps=0", "steps"),
+        ("process.components=0", "components"),
         ("process.steps=2.5", "process.steps"),
         ("process.prior=gaussian", "process.prior"),
         ("process.forward=diffusion", "process.forward"),

@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy, logsigmoid
 from molfldd.core.blocks import Batch, Codes, SizeDistribution
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import MaskingTransition, Transition
+from molfldd.core.mixture import mixture_kl
 from molfldd.core.reverse import UnmaskingReverse, reveal_logit
 
 
@@ -46,6 +47,8 @@ def step_kl(
 ) -> dict[str, Tensor]:
     """KL(q(z_s|z_t,x) || p_theta(z_s|z_t)) of each block at hard states.
 
+    For a mixture the upper bound of ``mixture_kl``.
+
     Args:
         diffusion: Both processes.
         batch: The examples, B of them.
@@ -70,11 +73,12 @@ def relaxed_step_kl(
     t: Tensor,
 ) -> dict[str, Tensor]:
     """``step_kl`` at one-hot states or simplex points, (B, n, S) per block."""
-    log_v = diffusion.reverse.log_probs(z, batch.mask, t)
-    return {
-        name: torch.where(batch.mask[name], categorical_kl(q, log_v[name]), 0.0).sum(-1)
+    law = diffusion.reverse.law(z, batch.mask, t)
+    kl = {
+        name: torch.where(batch.mask[name], categorical_kl(q, law.log_probs[name]), 0.0).sum(-1)
         for name, q in transition.posterior(z).items()
     }
+    return mixture_kl(kl, law.log_weights)
 
 
 def unmasking_kl(
@@ -95,24 +99,24 @@ def unmasking_kl(
     Only the network's features have a value per state, and only those of masked elements are
     normalized.
     """
-    features = reverse.network(transition.prior.onehot(z), batch.mask, t / reverse.steps)
+    features = reverse.features(transition.prior.onehot(z), batch.mask, t)
     stays, masked = transition.stays_masked(), transition.is_masked(z)
     result = {}
-    for name, f in features.items():
+    for name in features.shared:
         hidden = masked[name] & batch.mask[name]
-        k = stays[name][hidden]
-        reveal = reveal_logit(f[..., -1:].float(), t).squeeze(-1)[hidden]
-        surprise = cross_entropy(
-            f[..., :-1][hidden].float(), batch.codes[name][hidden], reduction="none"
-        )
+        example, k = hidden.nonzero()[:, 0], stays[name][hidden]
+        f = reverse.read(features, name, hidden)
+        reveal = reveal_logit(f[..., -1], t[example])
+        x = batch.codes[name][hidden].expand(len(f), -1)
+        surprise = cross_entropy(f[..., :-1].movedim(-1, 1), x, reduction="none")
         kl = (
             _negentropy(k)
             + _negentropy(1 - k)
             - k * logsigmoid(-reveal)
             + (1 - k) * (surprise - logsigmoid(reveal))
         )
-        result[name] = torch.zeros_like(stays[name]).masked_scatter(hidden, kl).sum(-1)
-    return result
+        result[name] = kl.new_zeros(len(f), len(batch)).index_add(1, example, kl)
+    return mixture_kl(result, features.log_weights)
 
 
 def _negentropy(p: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""The reverse (generative) process: factorized over elements, Eq. (7).
+"""The reverse (generative) process: factorized over elements, Eq. (7), or a mixture of such laws.
 
-A network sees the whole of z_t, and every element of z_s is then drawn independently. The
+A network sees the whole of z_t, and every element of z_s then has a distribution of its own. The
 "predict x, then apply q(z_s | z_t, x)" form is not used: with a learned forward process
 q(x | z_t) need not factorize (Section 3.4).
 """
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from molfldd.core.blocks import Block, Masks, Prior, Probs
+from molfldd.core.mixture import CODE, Law, Readings
 from molfldd.core.network import NetworkFactory, apply
 
 NEVER = -1e9
@@ -26,8 +28,30 @@ def log_or_never(p: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, p, 1.0).log(), NEVER)
 
 
+@dataclass(frozen=True)
+class Features:
+    """What the network says of a batch, before it is read by the components.
+
+    Attributes:
+        shared: What the components start from, (B, n, C) per block.
+        codes: What they differ by, (B, n, CODE) per block; none where there is only one.
+        log_weights: log w_theta, (K, B) nats.
+    """
+
+    shared: dict[str, Tensor]
+    codes: dict[str, Tensor]
+    log_weights: Tensor
+
+
+def mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the elements that exist; (B, n, C) and (B, n) to (B, C)."""
+    exists = mask[..., None]
+    total: Tensor = torch.where(exists, values, 0.0).sum(1) / exists.sum(1).clamp(min=1)
+    return total
+
+
 class ReverseProcess(nn.Module, ABC):
-    """p_theta(z_s | z_t) = prod_i Cat(z_s^i; v_theta^i(z_t, t)).
+    """p_theta(z_s | z_t): prod_i Cat(z_s^i; v_theta^i(z_t, t)), or a mixture of K such laws.
 
     Args:
         blocks: The blocks of the domain.
@@ -35,6 +59,7 @@ class ReverseProcess(nn.Module, ABC):
         steps: Number of steps T.
         network: Builds the network.
         channels: Features the parameterization asks for, per block.
+        components: K.
     """
 
     def __init__(
@@ -44,19 +69,56 @@ class ReverseProcess(nn.Module, ABC):
         steps: int,
         network: NetworkFactory,
         channels: Mapping[str, int],
+        components: int,
     ) -> None:
         super().__init__()
         self.blocks = tuple(blocks)
         self.steps = steps
+        self.components = components
         self.states = {block.name: prior.states(block.name) for block in blocks}
-        self.network = network(self.states, channels)
+        self.channels = dict(channels)
+        more = CODE + components if components > 1 else 0
+        self.network = network(self.states, {name: c + more for name, c in channels.items()})
+        self.readings = nn.ModuleDict(
+            {name: Readings(c, components) for name, c in channels.items() if components > 1}
+        )
 
     @abstractmethod
     def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """log v_theta of one block from the network's features, (B, n, S)."""
+        """log v_theta of one block from the features (K, B, n, C) of each component.
 
-    def log_probs(self, z: Probs, mask: Masks, t: Tensor) -> dict[str, Tensor]:
-        """log p_theta(z_s | z_t) of each element and state, nats.
+        Returns:
+            (K, B, n, S), from z (B, n, S) and t (B,).
+        """
+
+    def features(self, z: Probs, mask: Masks, t: Tensor) -> Features:
+        """One evaluation of the network; arguments as of ``law``."""
+        shared, codes, votes = {}, {}, torch.zeros(len(t), self.components, device=t.device)
+        for name, f in apply(self.network, z, mask, t / self.steps).items():
+            channels = self.channels[name]
+            shared[name], rest = f[..., :channels], f[..., channels:]
+            if self.components > 1:
+                codes[name] = rest[..., :CODE]
+                votes = votes + mean(rest[..., CODE:], mask[name])
+        return Features(shared, codes, torch.log_softmax(votes, -1).T)
+
+    def read(self, features: Features, name: str, chosen: Tensor | None = None) -> Tensor:
+        """Each component's features of a block, (K, B, n, C); of chosen elements (K, N, C).
+
+        Args:
+            features: What the network says.
+            name: Of the block.
+            chosen: Elements, (B, n) bool, N of them; all by default.
+        """
+        where = ... if chosen is None else chosen
+        shared = features.shared[name][where]
+        if self.components == 1:
+            return shared[None]
+        each: Tensor = self.readings[name](shared, features.codes[name][where])
+        return each
+
+    def law(self, z: Probs, mask: Masks, t: Tensor) -> Law:
+        """p_theta(z_s | z_t).
 
         States that data never takes have (practically) no mass at t = 1.
 
@@ -64,26 +126,30 @@ class ReverseProcess(nn.Module, ABC):
             z: States as one-hot or simplex points, (B, n, S) per block.
             mask: Elements that exist, (B, n) per block.
             t: Step of each example, (B,) int64 in 1..T.
-
-        Returns:
-            (B, n, S) per block; each row is normalized.
         """
-        features = apply(self.network, z, mask, t / self.steps)
-        return {
-            block.name: self.log_probs_of_block(block, features[block.name], z[block.name], t)
+        features = self.features(z, mask, t)
+        log_probs = {
+            block.name: self.log_probs_of_block(
+                block, self.read(features, block.name), z[block.name], t
+            )
             for block in self.blocks
         }
+        return Law(features.log_weights, log_probs)
 
 
 class DirectReverse(ReverseProcess):
     """v = softmax(f_theta(z_t, t) + w_t onehot(z_t)): a softmax with a learned skip per step."""
 
     def __init__(
-        self, blocks: Sequence[Block], prior: Prior, steps: int, network: NetworkFactory
+        self,
+        blocks: Sequence[Block],
+        prior: Prior,
+        steps: int,
+        network: NetworkFactory,
+        components: int = 1,
     ) -> None:
-        super().__init__(
-            blocks, prior, steps, network, {b.name: prior.states(b.name) for b in blocks}
-        )
+        channels = {b.name: prior.states(b.name) for b in blocks}
+        super().__init__(blocks, prior, steps, network, channels, components)
         self.skip = nn.ParameterDict({b.name: torch.zeros(steps) for b in blocks})
 
     def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
@@ -102,10 +168,15 @@ class JumpReverse(ReverseProcess):
     """
 
     def __init__(
-        self, blocks: Sequence[Block], prior: Prior, steps: int, network: NetworkFactory
+        self,
+        blocks: Sequence[Block],
+        prior: Prior,
+        steps: int,
+        network: NetworkFactory,
+        components: int = 1,
     ) -> None:
         channels = {b.name: prior.states(b.name) + 1 for b in blocks}
-        super().__init__(blocks, prior, steps, network, channels)
+        super().__init__(blocks, prior, steps, network, channels, components)
         self.keep = nn.ParameterDict({b.name: torch.zeros(steps) for b in blocks})
 
     def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
@@ -124,8 +195,8 @@ class JumpReverse(ReverseProcess):
 
 
 def reveal_logit(gate: Tensor, t: Tensor) -> Tensor:
-    """Logit of the probability to reveal a masked element, from its gate; (B, n, 1), (B,)."""
-    return gate - (t - 1).float().log().clamp(min=NEVER)[:, None, None]
+    """Logit of the probability to reveal a masked element, from its gate and its step t."""
+    return gate - (t - 1).float().log().clamp(min=NEVER)
 
 
 class UnmaskingReverse(ReverseProcess):
@@ -137,17 +208,23 @@ class UnmaskingReverse(ReverseProcess):
     """
 
     def __init__(
-        self, blocks: Sequence[Block], prior: Prior, steps: int, network: NetworkFactory
+        self,
+        blocks: Sequence[Block],
+        prior: Prior,
+        steps: int,
+        network: NetworkFactory,
+        components: int = 1,
     ) -> None:
         for block in blocks:
             if prior.states(block.name) != block.categories + 1:
                 raise ValueError("the unmasking reverse process needs an absorbing prior")
-        super().__init__(blocks, prior, steps, network, {b.name: b.categories + 1 for b in blocks})
+        channels = {b.name: b.categories + 1 for b in blocks}
+        super().__init__(blocks, prior, steps, network, channels, components)
 
     def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """See the class."""
         values, gate = features[..., :-1], features[..., -1:]
-        reveal = reveal_logit(gate, t)
+        reveal = reveal_logit(gate, t[:, None, None])
         from_mask = torch.cat(
             [
                 torch.log_softmax(values, -1) + torch.nn.functional.logsigmoid(reveal),
@@ -156,5 +233,5 @@ class UnmaskingReverse(ReverseProcess):
             -1,
         )
         log_z = log_or_never(z)
-        stay = torch.cat([log_z[..., :-1], torch.full_like(gate, NEVER)], -1)
+        stay = torch.cat([log_z[..., :-1], torch.full_like(log_z[..., -1:], NEVER)], -1)
         return torch.logaddexp(log_z[..., -1:] + from_mask, stay)

@@ -70,7 +70,7 @@ class Sampler:
 
     def _noise(self, seed: int, indices: Sequence[int]) -> Tensor:
         rows = self.reverse.steps + 2
-        columns = NUMBERS * sum(self._lengths.values())
+        columns = NUMBERS * sum(self._lengths.values()) + (self.reverse.components > 1)
         return torch.stack([example_noise(seed, i, rows, columns) for i in indices])
 
     def _draw(
@@ -107,12 +107,9 @@ class Sampler:
         states = [z]
         for step in range(self.reverse.steps, 0, -1):
             t = torch.full_like(sizes, step)
-            log_v = self.reverse.log_probs(self.prior.onehot(z), mask, t)
-            z = self._draw(
-                {name: v.exp() for name, v in log_v.items()},
-                mask,
-                noise[:, 2 + self.reverse.steps - step],
-            )
+            numbers = noise[:, 2 + self.reverse.steps - step]
+            log_v = self.reverse.law(self.prior.onehot(z), mask, t).pick(numbers[:, -1])
+            z = self._draw({name: v.exp() for name, v in log_v.items()}, mask, numbers)
             states = [*states, z] if keep_trajectory else [z]
         return Samples(tuple(states), mask, sizes)
 

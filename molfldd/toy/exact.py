@@ -50,8 +50,9 @@ def generated(reverse: ReverseProcess, prior: Prior) -> list[Tensor]:
     distributions = [torch.outer(noise, noise).double()]
     for step in range(reverse.steps, 0, -1):
         t = torch.full_like(z.sizes, step)
-        v = reverse.log_probs(onehot, z.mask, t)[COORDINATES].exp()
-        distributions.append(mixed(distributions[-1], v))
+        law = reverse.law(onehot, z.mask, t)
+        weights = law.log_weights.exp() * distributions[-1].flatten()
+        distributions.append(mixed(weights, law.log_probs[COORDINATES].exp().flatten(0, 1)))
     return distributions
 
 

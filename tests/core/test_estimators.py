@@ -403,9 +403,9 @@ def test_relaxed_states_seen_by_the_reverse_lie_on_the_support(
     diffusion, batch = build_diffusion("masking", STEPS), random_batch(30)
     t = torch.arange(30) % STEPS + 1
     seen: list[dict[str, Tensor]] = []
-    right = diffusion.reverse.log_probs
+    right = diffusion.reverse.law
     monkeypatch.setattr(
-        diffusion.reverse, "log_probs", lambda z, mask, t: (seen.append(z), right(z, mask, t))[1]
+        diffusion.reverse, "law", lambda z, mask, t: (seen.append(z), right(z, mask, t))[1]
     )
     ConcreteRelaxation()(Term(diffusion, batch, t), torch.Generator().manual_seed(0), 0.0)
     possible = diffusion.prior.onehot(batch.codes)

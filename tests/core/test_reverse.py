@@ -47,7 +47,7 @@ def test_rows_are_normalized(kind: str, steps: int, relaxed: bool) -> None:
     reverse, prior = build(kind, steps)
     batch = random_batch(8)
     z = random_simplex(prior, batch) if relaxed else prior.onehot(random_states(prior, batch))
-    log_v = reverse.log_probs(z, batch.mask, torch.arange(8) % steps + 1)
+    log_v = reverse.law(z, batch.mask, torch.arange(8) % steps + 1).marginals()
     for v in log_v.values():
         torch.testing.assert_close(v.exp().sum(-1), torch.ones(v.shape[:-1]), atol=1e-5, rtol=0)
         assert v.isfinite().all()
@@ -59,9 +59,9 @@ def test_data_never_holds_the_mask(kind: str) -> None:
     batch = random_batch(6)
     z = prior.onehot({name: torch.full(m.shape, prior.states(name) - 1) for name, m in
                       batch.mask.items()})  # fmt: skip
-    for v in reverse.log_probs(z, batch.mask, torch.ones(6, dtype=torch.long)).values():
+    for v in reverse.law(z, batch.mask, torch.ones(6, dtype=torch.long)).marginals().values():
         assert (v[..., -1].exp() == 0).all()
-    for v in reverse.log_probs(z, batch.mask, torch.full((6,), 2)).values():
+    for v in reverse.law(z, batch.mask, torch.full((6,), 2)).marginals().values():
         assert (v[..., -1].exp() > 0).all()
 
 
@@ -69,7 +69,7 @@ def test_unmasking_leaves_revealed_elements_alone() -> None:
     reverse, prior = build("unmasking", 3)
     batch = random_batch(8)
     z = random_states(prior, batch)
-    log_v = reverse.log_probs(prior.onehot(z), batch.mask, torch.arange(8) % 3 + 1)
+    log_v = reverse.law(prior.onehot(z), batch.mask, torch.arange(8) % 3 + 1).marginals()
     for name, v in log_v.items():
         revealed = z[name] < prior.states(name) - 1
         assert revealed.any()
@@ -96,7 +96,7 @@ def test_unmasking_starts_at_the_pace_of_uniform_masking(t: int) -> None:
     batch = random_batch(2)
     masked = prior.onehot({n: torch.full(m.shape, prior.states(n) - 1) for n, m in
                            batch.mask.items()})  # fmt: skip
-    for v in reverse.log_probs(masked, batch.mask, torch.full((2,), t)).values():
+    for v in reverse.law(masked, batch.mask, torch.full((2,), t)).marginals().values():
         p, values = v.exp(), v.shape[-1] - 1
         torch.testing.assert_close(p[..., -1], torch.full(p.shape[:-1], 1 - 1 / t))
         torch.testing.assert_close(p[..., 0], torch.full(p.shape[:-1], 1 / (t * values)))
@@ -110,7 +110,11 @@ def test_direct_skip_pulls_towards_the_present_state() -> None:
     batch = random_batch(2)
     z = random_states(prior, batch)
     for t, expected in ((2, 1 / 3), (3, 7 / 9)):
-        v = reverse.log_probs(prior.onehot(z), batch.mask, torch.full((2,), t))["letters"].exp()
+        v = (
+            reverse.law(prior.onehot(z), batch.mask, torch.full((2,), t))
+            .marginals()["letters"]
+            .exp()
+        )
         same = v.gather(-1, z["letters"][..., None])
         torch.testing.assert_close(same, torch.full_like(same, expected))
 
@@ -123,7 +127,7 @@ def test_jump_stays_or_goes_where_all_go(prior_kind: str) -> None:
     batch = batch.repeat(2)
     z = {"letters": torch.tensor([[0], [1]]), "links": torch.zeros(2, 0, dtype=torch.long)}
     reverse.network = ConstantNetwork({"letters": [0.3, -0.2, 0.5, 0.1, -0.4]}, prior)
-    v = reverse.log_probs(prior.onehot(z), batch.mask, torch.tensor([2, 2]))["letters"].exp()
+    v = reverse.law(prior.onehot(z), batch.mask, torch.tensor([2, 2])).marginals()["letters"].exp()
     keep = torch.sigmoid(torch.tensor(-0.4 if prior_kind == "absorbing" else 0.1))
     torch.testing.assert_close(v[0, 0, 2:], v[1, 0, 2:])
     torch.testing.assert_close(v[0, 0, 0] - v[1, 0, 0], keep)
@@ -167,7 +171,7 @@ def test_a_simplex_point_near_a_corner_is_like_the_corner(kind: str) -> None:
     batch, t = random_batch(8), torch.arange(8) % 4 + 1
     corner = prior.onehot(random_states(prior, batch))
     near = {n: (1 - 1e-6) * z + 1e-6 / z.shape[-1] for n, z in corner.items()}
-    at, beside = (reverse.log_probs(z, batch.mask, t) for z in (corner, near))
+    at, beside = (reverse.law(z, batch.mask, t).marginals() for z in (corner, near))
     for name in at:
         torch.testing.assert_close(at[name].exp(), beside[name].exp(), atol=1e-4, rtol=0)
 
@@ -183,7 +187,7 @@ def test_gradients_are_finite(kind: str, relaxed: str) -> None:
     if relaxed == "underflow":
         z = {name: (v + 1e-42).clamp(max=1.0) for name, v in z.items()}
     z = {name: v.clone().requires_grad_() for name, v in z.items()}
-    log_v = reverse.log_probs(z, batch.mask, t)
+    log_v = reverse.law(z, batch.mask, t).marginals()
     # What a KL asks for: the log-probability wherever it is not absurd.
     loss = sum((torch.where(v > -50, v, 0.0) * torch.rand_like(v)).sum() for v in log_v.values())
     loss.backward()
@@ -197,10 +201,10 @@ def test_padding_changes_nothing(kind: str) -> None:
     reverse, prior = build(kind, 4)
     batch, t = random_batch(6), torch.arange(6) % 4 + 1
     codes = random_states(prior, batch)
-    padded = reverse.log_probs(prior.onehot(codes), batch.mask, t)
+    padded = reverse.law(prior.onehot(codes), batch.mask, t).marginals()
     for i in range(len(batch)):
         alone = single(Batch(codes, batch.mask, batch.sizes), i)
-        log_v = reverse.log_probs(prior.onehot(alone.codes), alone.mask, t[i : i + 1])
+        log_v = reverse.law(prior.onehot(alone.codes), alone.mask, t[i : i + 1]).marginals()
         for name, v in log_v.items():
             torch.testing.assert_close(padded[name][i, : v.shape[1]].exp(), v[0].exp())
 
@@ -216,7 +220,7 @@ def test_chains_end_in_data() -> None:
     z = {n: torch.full(m.shape, prior.states(n) - 1) for n, m in batch.mask.items()}
     generator = torch.Generator().manual_seed(0)
     for step in (3, 2, 1):
-        log_v = reverse.log_probs(prior.onehot(z), batch.mask, torch.full((30,), step))
+        log_v = reverse.law(prior.onehot(z), batch.mask, torch.full((30,), step)).marginals()
         z = {n: draw(v.exp(), torch.rand(v.shape[:-1], generator=generator)) for n, v in
              log_v.items()}  # fmt: skip
     assert all((x < prior.states(name) - 1).all() for name, x in z.items())

@@ -18,7 +18,15 @@ SIZES = SizeDistribution(torch.tensor([0, 1, 3]))
 ONE_BELOW = 1 - 2.0**-24  # the largest number torch.rand can return
 
 every_process = pytest.mark.parametrize(
-    "kind", ["fixed-uniform", "pinned-absorbing", "fixed-absorbing", "masking"]
+    "kind",
+    [
+        "fixed-uniform",
+        "pinned-absorbing",
+        "fixed-absorbing",
+        "masking",
+        "masking:3",
+        "free-uniform:2",
+    ],
 )
 
 

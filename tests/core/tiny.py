@@ -154,12 +154,17 @@ def build_diffusion(
     scale: float = 1.0,
     width: int = 8,
 ) -> Diffusion:
-    """Random processes; the reverse unmasks where the forward only masks."""
+    """Random processes; the reverse unmasks where the forward only masks.
+
+    The kind may end in the number of components of the reverse process, as in "masking:3".
+    """
+    kind, _, components = kind.partition(":")
     network = network_factory(seed, scale, width)
+    torch.manual_seed(seed)
     forward = FORWARD[kind](blocks, steps, network)
     only_masks = kind in ("masking", "masking-paced", "fixed-absorbing")
     reverse = (UnmaskingReverse if only_masks else DirectReverse)(
-        blocks, forward.prior, steps, network
+        blocks, forward.prior, steps, network, int(components or 1)
     )
     if isinstance(reverse, DirectReverse):
         generator = torch.Generator().manual_seed(seed + 1)
@@ -218,10 +223,13 @@ def joint(probs: Mapping[str, Tensor], states: Batch) -> Tensor:
 
 def reverse_matrix(reverse: ReverseProcess, prior: Prior, states: Batch, t: int) -> Tensor:
     """p_theta(z_s = column | z_t = row)."""
-    log_v = reverse.log_probs(
-        prior.onehot(states.codes), states.mask, torch.full((len(states),), t)
-    )
-    return joint({name: v.exp() for name, v in log_v.items()}, states)
+    law = reverse.law(prior.onehot(states.codes), states.mask, torch.full((len(states),), t))
+    components = [
+        weight.exp()[:, None]
+        * joint({name: v[k].exp() for name, v in law.log_probs.items()}, states)
+        for k, weight in enumerate(law.log_weights)
+    ]
+    return torch.stack(components).sum(0)
 
 
 def exact_model(reverse: ReverseProcess, prior: Prior, size: int) -> tuple[Batch, Tensor]:
