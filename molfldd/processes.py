@@ -12,8 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.queues import SimpleQueue
-from threading import Thread
-from types import TracebackType
+from threading import Thread, current_thread, main_thread
+from types import FrameType, TracebackType
 from typing import Self, TypeVar
 
 from molfldd.errors import MolflddError
@@ -100,15 +100,24 @@ class Processes:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until the block ends; processes that start in the block never see it."""
-    if not hasattr(signal, "pthread_sigmask"):
+    """Ctrl-C waits until the block ends; processes that start in the block never see it.
+
+    Blocking the signal is for the processes, which inherit that. This one may get it through
+    another of its threads all the same, so that its handler has to wait too.
+    """
+    if not hasattr(signal, "pthread_sigmask") or current_thread() is not main_thread():
         yield
         return
+    heard: list[tuple[int, FrameType | None]] = []
+    handler = signal.signal(signal.SIGINT, lambda *arguments: heard.append(arguments))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+        if heard and callable(handler):
+            handler(*heard[0])
 
 
 def _begin(lifeline: Connection, numbers: SimpleQueue[int]) -> None:

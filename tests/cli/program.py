@@ -1,5 +1,7 @@
 """What the tests of the commands share."""
 
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,18 @@ Command = Callable[..., Any]
 
 PROGRAM = [sys.executable, "-c", "from molfldd.cli.main import run; run()"]
 CPU = ("--accelerator", "cpu", "--precision", "32-true")
+
+
+def start(*arguments: str, session: bool = False) -> subprocess.Popen[str]:
+    """The program, which hears Ctrl-C even where the tests run in the background of a shell."""
+    return subprocess.Popen(
+        [*PROGRAM, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=session,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def files(folder: Path) -> set[Path]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from program import PROGRAM, Command
+from program import Command, start
 
 from molfldd.cli.generation import Device, drawing
 from molfldd.errors import MolflddError, UsageError
@@ -71,13 +71,7 @@ def started(checkpoint: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[s
     """The program with an endless task for two processes, and the children it has by then."""
     options = ["--checkpoint", str(checkpoint), "--device", "cpu", "--devices", "2"]
     arguments = ["sample", "--num", "100000000", "--out", str(folder / "out.smi"), *options]
-    program = subprocess.Popen(
-        [*PROGRAM, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    program = start(*arguments, session=True)
     try:
         yield program, workers(program)
     finally:

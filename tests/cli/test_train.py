@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from program import CPU, PROGRAM, Command, files
+from program import CPU, Command, files, start
 
 import molfldd.run
 from molfldd.checkpoint import read_checkpoint
@@ -304,19 +304,32 @@ def test_folder_without_permission(molfldd: Command, recipe: Path, tmp_path: Pat
     assert "no permission" in molfldd("train", recipe, "--out", locked / "run").error
 
 
+ENDLESS = [
+    "data.examples=300",
+    "network.width=16",
+    "training.batch_size=16",
+    "phases.0.iterations=10000000",
+    "monitor.log_every=1",
+    "monitor.checkpoint_every=5",
+    "monitor.samples=10",
+]
+
+
+def toy_arguments(folder: Path, *changes: str) -> list[str]:
+    sets = [part for change in (*ENDLESS, *changes) for part in ("--set", change)]
+    return ["train", "toy", "--out", str(folder), *sets, *CPU]
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not path.is_file() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_keeps_the_state(tmp_path: Path, number: signal.Signals) -> None:
-    small = ["data.examples=300", "network.width=16", "training.batch_size=16"]
-    small += ["phases.0.iterations=10000000", "monitor.log_every=1", "monitor.samples=10"]
-    changes = [part for change in small for part in ("--set", change)]
-    arguments = ["train", "toy", "--out", str(tmp_path / "a"), *changes, *CPU]
-    process = subprocess.Popen(
-        [*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    log = tmp_path / "a" / LOG
-    deadline = time.monotonic() + 60
-    while not log.is_file() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
+    process = start(*toy_arguments(tmp_path / "a"))
+    wait_for(tmp_path / "a" / LOG, process)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -325,3 +338,27 @@ def test_a_signal_keeps_the_state(tmp_path: Path, number: signal.Signals) -> Non
     header, state = read_checkpoint(tmp_path / "a" / STATE)
     assert state["iteration"] == header["metrics"]["iterations"] > 0
     assert {path.name for path in files(tmp_path)} == {STATE, MODEL, LOG, "config.yaml"}
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there are no such signals here")
+def test_a_killed_training_goes_on_from_its_last_checkpoint(
+    molfldd: Command, tmp_path: Path
+) -> None:
+    """At most the iterations since then are lost, and the end is that of an unbroken run."""
+    process = start(*toy_arguments(tmp_path / "killed"))
+    wait_for(tmp_path / "killed" / STATE, process)
+    process.kill()
+    process.communicate(timeout=60)
+    logged = [json.loads(line) for line in whole_lines(tmp_path / "killed" / LOG)]
+    _, state = read_checkpoint(tmp_path / "killed" / STATE)
+    assert 0 <= logged[-1]["iteration"] - state["iteration"] <= 5
+    short = (f"phases.0.iterations={state['iteration'] + 3}", "phases.1.iterations=2")
+    ends = [part for change in short for part in ("--set", change)]
+    resumed = molfldd("train", "toy", "--out", tmp_path / "killed", "--resume", *ends, *CPU)
+    assert resumed.code == 0, resumed.err
+    assert molfldd(*toy_arguments(tmp_path / "whole", *short)).code == 0
+    assert same_weights(tmp_path / "killed", tmp_path / "whole")
+
+
+def whole_lines(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
