@@ -181,7 +181,8 @@ def _prepare(run: Run, resume: bool) -> None:
     done, total = run.trainer.iteration, run.trainer.total_iterations
     typer.echo(
         f"training in {run.folder}: iterations {done:,} to {total:,}, "
-        f"{len(run.data.train):,} training and {len(run.data.test):,} held-out examples",
+        f"{len(run.data.train):,} training and {len(run.data.test):,} held-out examples, "
+        f"{run.trainer.options.batch_size} at a time",
         err=True,
     )
 

@@ -117,6 +117,12 @@ class Examples:
     def __len__(self) -> int:
         return len(self.sizes)
 
+    @property
+    def largest(self) -> int:
+        """Elements of the largest example, all blocks together."""
+        size = self.sizes.max().view(1)
+        return sum(int(block.length(size)) for block in self.blocks)
+
     def batch(self, indices: Tensor) -> Batch:
         """The examples at ``indices`` (B,), trimmed to the longest of them."""
         sizes = self.sizes[indices]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -61,7 +61,10 @@ class TrainingOptions:
     """What all phases share.
 
     Attributes:
-        batch_size: Examples per iteration over all processes.
+        batch_size: Examples per iteration over all processes, at most.
+        elements: How many elements (atoms and bonds, pixels, tokens) a batch of the largest
+            examples may have; batches get fewer examples where they would have more. With None
+            they are of ``batch_size`` in any case.
         ema_decay: Decay of the moving average of the reverse network.
         clip: Largest gradient norm, of each process by itself.
         optimizer: "adamw", or "muon": Muon (orthogonalized momentum) for the hidden matrices of
@@ -73,6 +76,7 @@ class TrainingOptions:
     """
 
     batch_size: int = 128
+    elements: int | None = None
     ema_decay: float = 0.999
     clip: float = 10.0
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -83,6 +87,8 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.elements is not None and self.elements < 1:
+            raise ValueError(f"elements must be at least 1, got {self.elements}")
         if self.grouped < 1:
             raise ValueError(f"grouped must be at least 1, got {self.grouped}")
         if not 0 <= self.ema_decay < 1:
@@ -93,3 +99,15 @@ class TrainingOptions:
             raise ValueError("optimizer muon needs torch 2.9 or newer; take adamw")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
+
+    def for_examples(self, largest: int, processes: int) -> TrainingOptions:
+        """The options with the batch size that ``elements`` allows.
+
+        Args:
+            largest: Elements of the largest example.
+            processes: How many share a batch; each gets at least one example.
+        """
+        if self.elements is None or self.batch_size * largest <= self.elements:
+            return self
+        share = max(1, self.elements // (largest * processes))
+        return replace(self, batch_size=min(self.batch_size, share * processes))

@@ -128,11 +128,11 @@ class Trainer:
         self.diffusion = diffusion.to(fabric.device)
         self.examples = examples
         self.phases = phases
-        self.options = options
+        self.options = options.for_examples(examples.largest, fabric.world_size)
         self.iteration = 0
         self.reset_average()
         self._draws = Draws(
-            examples.sizes, diffusion.steps, options, fabric.global_rank, fabric.world_size
+            examples.sizes, diffusion.steps, self.options, fabric.global_rank, fabric.world_size
         )
         self._optimizers: list[torch.optim.Optimizer] = []
         self._resumed_optimizers: list[dict[str, Any]] = []

@@ -294,6 +294,7 @@ def test_impossible_phases_are_refused(wrong: dict[str, Any]) -> None:
     "wrong",
     [
         {"batch_size": 0},
+        {"elements": 0},
         {"grouped": 0},
         {"ema_decay": 1.0},
         {"ema_decay": math.nan},
@@ -418,3 +419,30 @@ def test_profile_is_the_mean_by_step_and_block() -> None:
         torch.testing.assert_close(profile.kl[:, column], expected)
     profile.reset()
     assert (profile.kl == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("elements", "largest", "processes", "expected"),
+    [
+        (None, 10_000, 1, 128),
+        (128 * 45, 45, 1, 128),
+        (128 * 45 - 1, 45, 1, 127),
+        (32_768, 741, 1, 44),
+        (32_768, 741, 3, 42),
+        (100, 5050, 1, 1),
+        (100, 5050, 4, 4),
+    ],
+)
+def test_batches_keep_to_the_budget_of_elements(
+    elements: int | None, largest: int, processes: int, expected: int
+) -> None:
+    options = TrainingOptions(batch_size=128, elements=elements).for_examples(largest, processes)
+    assert options.batch_size == expected
+    assert options.batch_size % processes == 0 or processes == 1
+
+
+def test_no_batch_of_a_run_exceeds_the_budget() -> None:
+    run = trainer(options=TrainingOptions(batch_size=12, elements=30))
+    assert run.examples.largest == 5  # three letters and two links
+    assert run.options.batch_size == 6
+    assert all(len(iteration.t) == 6 for iteration in advance(run))
