@@ -22,7 +22,9 @@ from rich.console import Console
 
 from molfldd.download import Download, fetch
 from molfldd.errors import MolflddError, UsageError
+from molfldd.metrics import Statistics
 from molfldd.molecules.files import iterate_smiles, unit
+from molfldd.molecules.moses import PARTS, moses_file, moses_statistics
 from molfldd.molecules.parsing import MAX_ATOMS, Entry, Rules
 from molfldd.molecules.preparation import Source, exclusively, prepare
 from molfldd.molecules.ragged import Ragged
@@ -235,22 +237,6 @@ def _split_zinc250k(
 
 # --- MOSES
 
-_MOSES_PARTS = ("train", "test", "test_scaffolds")
-
-
-def _moses_file(part: str) -> Path:
-    """A csv.gz file of the package molsets, found without importing it (its code is from 2020)."""
-    try:
-        distribution = importlib.metadata.distribution("molsets")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise MolflddError(
-            "MOSES needs the data in the package molsets: pip install --no-deps molsets"
-        ) from error
-    path = Path(str(distribution.locate_file(f"moses/dataset/data/{part}.csv.gz")))
-    if not path.is_file():
-        raise MolflddError(f"the package molsets has no {path.name}; reinstall it")
-    return path
-
 
 def moses_source() -> Source:
     """MOSES as the package molsets gives it: the parts train, test and test_scaffolds.
@@ -258,7 +244,7 @@ def moses_source() -> Source:
     The molecules of each part are numbered by its rows from 1. Raises `MolflddError` if molsets
     is not installed.
     """
-    files = {part: _moses_file(part) for part in _MOSES_PARTS}
+    files = {part: moses_file(f"{part}.csv.gz") for part in PARTS}
     parts = {
         part: partial(_numbered, partial(iterate_smiles, path)) for part, path in files.items()
     }
@@ -433,6 +419,8 @@ class DatasetInfo:
         origin: How else it comes.
         divide: Its own division into a training and a test part, given a fraction.
         published: The file it is read from, if it is one file.
+        statistics: FCD statistics of its test part that come with it; computed where it is None,
+            or gives None.
     """
 
     loader: Callable[[], MoleculeDataset]
@@ -441,6 +429,7 @@ class DatasetInfo:
     origin: str = ""
     divide: Callable[[MoleculeDataset, float], tuple[MoleculeDataset, MoleculeDataset]] = split
     published: Published | None = None
+    statistics: Callable[[], Statistics | None] | None = None
 
 
 DATASETS: dict[str, DatasetInfo] = {
@@ -459,6 +448,7 @@ DATASETS: dict[str, DatasetInfo] = {
         "1,936,962 drug-like molecules with up to 27 heavy atoms, in three parts",
         origin="pip install --no-deps molsets",
         divide=split_by_part,
+        statistics=moses_statistics,
     ),
     FILE: DatasetInfo(
         _no_file,

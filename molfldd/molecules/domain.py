@@ -142,7 +142,13 @@ def comparison_with(name: str, own: MoleculeData | None = None) -> Comparison:
     if name == "none":
         return Comparison(None, None)
     if name in DATASETS:
-        train, test = (own if own and own.name == name else MoleculeData(name)).load()
+        data = own if own and own.name == name else MoleculeData(name)
+        train, test = data.load()
+        known = DATASETS[name].statistics
+        if known and data.split is None:
+            from molfldd.molecules.fcd import remember
+
+            remember(test.smiles, known)
         return Comparison(test.smiles, train.smiles)
     if Path(name).suffix:
         return Comparison(read_smiles_aloud(Path(name)), None)

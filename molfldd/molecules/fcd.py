@@ -9,7 +9,7 @@ protocol.
 import hashlib
 import importlib.metadata
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -125,14 +125,27 @@ def reference_statistics(smiles: Sequence[str]) -> Statistics:
     RDKit, in the directory `molfldd.storage.cache_directory` names. Raises
     `MolflddError` as `fcd` does.
     """
-    versions = f"fcdtorch{FCD_TORCH_VERSION}-rdkit{rdBase.rdkitVersion}"
-    path = cache_directory() / f"fcd-{content_hash(smiles)}-{versions}.npz"
+    path = _cache_file(smiles)
     cached = _read(path)
-    if cached is not None:
-        return cached
-    computed = statistics(smiles)
-    _write(path, computed)
-    return computed
+    if cached is None:
+        cached = statistics(smiles)
+        _write(path, cached)
+    return cached
+
+
+def remember(smiles: Sequence[str], known: Callable[[], Statistics | None]) -> None:
+    """Put known statistics of reference molecules into the cache, if it has none and there are any.
+
+    Raises `MolflddError` for a cache that cannot be written.
+    """
+    path = _cache_file(smiles)
+    if _read(path) is None and (found := known()) is not None:
+        _write(path, found)
+
+
+def _cache_file(smiles: Sequence[str]) -> Path:
+    versions = f"fcdtorch{FCD_TORCH_VERSION}-rdkit{rdBase.rdkitVersion}"
+    return cache_directory() / f"fcd-{content_hash(smiles)}-{versions}.npz"
 
 
 def _read(path: Path) -> Statistics | None:

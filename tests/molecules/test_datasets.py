@@ -29,7 +29,9 @@ from molfldd.molecules.datasets import (
     split,
     split_by_file,
 )
-from molfldd.molecules.domain import MoleculeData
+from molfldd.molecules.domain import MoleculeData, comparison_with
+from molfldd.molecules.fcd import reference_statistics
+from molfldd.molecules.moses import moses_statistics
 from molfldd.molecules.preparation import Source
 from molfldd.molecules.ragged import Ragged
 from molfldd.molecules.vocabulary import Vocabulary
@@ -352,6 +354,23 @@ def test_moses_has_its_own_parts(moses: Path) -> None:
     assert test.smiles == ["CCCl"]
     assert load_dataset("moses").part("test_scaffolds").smiles == ["c1ccccc1"]
     assert train.max_atoms == test.max_atoms == 6
+
+
+def test_moses_brings_the_statistics_of_its_test_part(
+    moses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOLFLDD_CACHE", str(tmp_path / "cache"))
+    brought = {"mu": np.arange(3.0), "sigma": np.eye(3)}
+    stats = {"FCD": brought, "SNN": {"fps": np.zeros((7, 2))}}
+    np.savez(moses / "test_stats.npz", stats=np.array(stats, dtype=object))
+    assert moses_statistics() is None  # not the published file, so it is not opened
+    checksum = hashlib.sha256((moses / "test_stats.npz").read_bytes()).hexdigest()
+    monkeypatch.setattr("molfldd.molecules.moses._STATISTICS_SHA256", checksum)
+    assert comparison_with("moses").reference == ["CCCl"]
+    found = reference_statistics(["CCCl"])
+    assert found.count == 7
+    assert (found.mean == brought["mu"]).all()
+    assert (found.covariance == brought["sigma"]).all()
 
 
 def test_moses_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
