@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, current_thread, main_thread
 from typing import Any, cast
 
 import torch
-from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -33,7 +29,8 @@ from molfldd.core.sampling import Sampler
 from molfldd.core.training import Iteration, Profile, Trainer
 from molfldd.diagnosis import complaints
 from molfldd.domain import Data, domain_class
-from molfldd.errors import MolflddError, UsageError
+from molfldd.engine import Engine, stop_signals
+from molfldd.errors import MolflddError
 from molfldd.model import build_diffusion, load_model, model_header
 from molfldd.storage import atomic_path
 
@@ -46,83 +43,11 @@ LOG = "log.jsonl"
 """One JSON object per line: training profile, evaluations, phases."""
 
 
-@dataclass(frozen=True)
-class Engine:
-    """Where and how to compute.
-
-    Attributes:
-        accelerator: "cpu", "cuda", "auto", ...
-        devices: Processes on this machine.
-        nodes: Machines.
-        precision: Fabric's name, such as "32-true" or "bf16-mixed"; "auto" picks bfloat16 where
-            the hardware computes it.
-    """
-
-    accelerator: str = "auto"
-    devices: int = 1
-    nodes: int = 1
-    precision: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.devices < 1 or self.nodes < 1:
-            raise UsageError("the numbers of devices and nodes must be at least 1")
-
-    def check_batch(self, batch_size: int) -> None:
-        """Refuse a batch that the processes cannot share evenly, with a ``UsageError``."""
-        processes = self.devices * self.nodes
-        if batch_size % processes:
-            raise UsageError(
-                f"config key 'training.batch_size': {batch_size} cannot be shared evenly by "
-                f"{processes} processes"
-            )
-
-    def fabric(self) -> Fabric:
-        """The launched engine."""
-        precision: Any = self.precision if self.precision != "auto" else fast_precision()
-        try:
-            fabric = Fabric(
-                accelerator=self.accelerator,
-                devices=self.devices,
-                num_nodes=self.nodes,
-                precision=precision,
-            )
-        except (ValueError, RuntimeError, TypeError) as error:
-            raise UsageError(f"cannot set up the device: {' '.join(str(error).split())}") from error
-        fabric.launch()
-        return fabric
-
-
-def fast_precision() -> str:
-    """ "bf16-mixed" where the hardware has bfloat16 arithmetic, else "32-true"."""
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
-
-
 SETTLED = 5
 """Time constants of the moving average after which it stands for the current network."""
 
 Show = Callable[[Iteration, float], None]
 """Shows progress: the iteration and the bound of late."""
-
-
-@contextmanager
-def stop_signals() -> Iterator[Event]:
-    """An event that Ctrl-C and SIGTERM set, instead of breaking in between two instructions.
-
-    Off the main thread signals are left alone.
-    """
-    stop = Event()
-    if current_thread() is not main_thread():
-        yield stop
-        return
-    wanted = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in wanted}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def rounded(values: Mapping[str, float]) -> dict[str, float]:

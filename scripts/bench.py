@@ -37,11 +37,11 @@ from molfldd.core.blocks import Examples, SizeDistribution
 from molfldd.core.sampling import Sampler
 from molfldd.core.training import Trainer
 from molfldd.domain import Data
+from molfldd.engine import fast_precision
 from molfldd.model import Model, build_diffusion
 from molfldd.molecules.domain import Molecules, bond_count
 from molfldd.molecules.files import write_molecules
 from molfldd.molecules.vocabulary import Vocabulary
-from molfldd.run import fast_precision
 
 SIZES = {"qm9": 9, "zinc250k": 23}
 """Atoms per molecule of the first part: the usual number of each data set."""

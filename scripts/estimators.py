@@ -35,7 +35,8 @@ from molfldd.core.estimators import (
     log_marginal,
 )
 from molfldd.core.estimators.base import sum_blocks
-from molfldd.run import Engine, Run
+from molfldd.engine import Engine
+from molfldd.run import Run
 from molfldd.toy.exact import all_points
 
 console = Console(soft_wrap=True, highlight=False)

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.core.diffusion import Diffusion
-from molfldd.run import Engine, Run
+from molfldd.engine import Engine
+from molfldd.run import Run
 from molfldd.toy.exact import generated, noised
 from molfldd.toy.mixture import total_variation
 

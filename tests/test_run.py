@@ -11,9 +11,10 @@ from rich.console import Console
 from molfldd.checkpoint import read_checkpoint, write_checkpoint
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.core.blocks import Batch
+from molfldd.engine import Engine
 from molfldd.errors import MolflddError
 from molfldd.model import load_diffusion
-from molfldd.run import MODEL, STATE, Engine, Run
+from molfldd.run import MODEL, STATE, Run
 
 
 def tiny_run(folder: Path, *more: str) -> Run:

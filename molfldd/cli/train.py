@@ -100,7 +100,8 @@ def train(
     config = _config(name, folder, resume, [*files, *(assignments or [])])
     _check_folder(folder)
 
-    from molfldd.run import Engine, Run
+    from molfldd.engine import Engine
+    from molfldd.run import Run
 
     run = Run(config, folder, Engine(accelerator, devices, nodes, precision))
     if init is not None:

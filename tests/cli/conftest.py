@@ -10,8 +10,9 @@ import yaml
 
 from molfldd.cli.main import run
 from molfldd.config import override, parse_config, read_recipe
+from molfldd.engine import Engine
 from molfldd.molecules.datasets import DATASETS, DatasetInfo, MoleculeDataset, build_dataset
-from molfldd.run import MODEL, Engine, Run
+from molfldd.run import MODEL, Run
 
 _HEADS = ["C", "CC", "CCC", "OC", "NC", "FC", "N#C", "O=C", "C=C", "OCC"]
 _TAILS = ["C", "CO", "CN", "C(C)O", "C1CC1", "C#N", "C=O"]

@@ -10,8 +10,9 @@ from PIL import Image
 from program import CPU
 
 from molfldd.config import override, parse_config, read_recipe
+from molfldd.engine import Engine
 from molfldd.model import load_model
-from molfldd.run import MODEL, Engine, Run
+from molfldd.run import MODEL, Run
 
 SMALL = [
     "network.layers=1",

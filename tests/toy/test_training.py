@@ -9,8 +9,9 @@ from rich.console import Console
 
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.core.sampling import Sampler
+from molfldd.engine import Engine
 from molfldd.model import load_model
-from molfldd.run import MODEL, Engine, Run
+from molfldd.run import MODEL, Run
 from molfldd.toy.exact import generated, noised
 from molfldd.toy.mixture import histogram, sampling_floor, total_variation
 
