@@ -24,6 +24,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
 
+import matplotlib
+import matplotlib.pyplot as plt
 import torch
 import typer
 from lightning_fabric import Fabric
@@ -172,7 +174,7 @@ def _growth(atoms: int, times: int, results: Any) -> None:
     results.put((seconds, (after - before) / 1024))
 
 
-def bench_growth(times: int) -> None:
+def bench_growth(times: int, picture: Path | None) -> None:
     """Part 3, each size in a process of its own, for its memory."""
     context = multiprocessing.get_context("spawn")
     table = Table("atoms", "pairs", "ms per molecule", "MiB for the step")
@@ -187,7 +189,30 @@ def bench_growth(times: int) -> None:
         per_molecule = f"{1000 * seconds / GROWTH_BATCH:.1f}"
         table.add_row(str(atoms), str(atoms * (atoms - 1) // 2), per_molecule, f"{memory:.0f}")
     console.print(table)
-    console.print(f"time grows with atoms to the power {exponent([s for s, _ in found]):.2f}")
+    seconds, memory = ([pair[part] for pair in found] for part in (0, 1))
+    console.print(
+        f"with the atoms per molecule, time grows to the power {exponent(seconds):.2f}, "
+        f"memory to the power {exponent(memory):.2f}"
+    )
+    if picture is not None:
+        draw_growth(seconds, memory, picture)
+
+
+def draw_growth(seconds: list[float], memory: list[float], picture: Path) -> None:
+    """Both relative to the smallest molecules, beside linear and quadratic growth."""
+    matplotlib.use("Agg")
+    figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
+    relative = [atoms / GROWTH[0] for atoms in GROWTH]
+    for name, values in (("time of a training step", seconds), ("memory", memory)):
+        label = f"{name}: power {exponent(values):.2f}"
+        axes.loglog(GROWTH, [value / values[0] for value in values], "o-", label=label)
+    axes.loglog(GROWTH, relative, ":", color="gray", label="linear, quadratic")
+    axes.loglog(GROWTH, [ratio**2 for ratio in relative], ":", color="gray")
+    axes.set(xlabel="atoms per molecule", ylabel=f"relative to {GROWTH[0]} atoms")
+    axes.set_xticks(GROWTH, [str(atoms) for atoms in GROWTH])
+    axes.legend()
+    figure.savefig(picture, dpi=130)
+    console.print(f"written {picture}")
 
 
 def exponent(values: list[float]) -> float:
@@ -201,13 +226,14 @@ def exponent(values: list[float]) -> float:
 def main(
     times: Annotated[int, typer.Option(min=1, help="Steps of which the fastest counts.")] = 5,
     molecules: Annotated[int, typer.Option(min=1, help="To sample in ten steps.")] = 2000,
+    picture: Annotated[Path | None, typer.Option(help="Draw the third table here.")] = None,
 ) -> None:
     """Print the three tables."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     bench_steps(times)
     bench_sampling(molecules)
-    bench_growth(times)
+    bench_growth(times, picture)
 
 
 if __name__ == "__main__":
