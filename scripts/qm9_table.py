@@ -22,8 +22,9 @@ import typer
 
 from molfldd.errors import UsageError
 from molfldd.model import Model, load_model, pretrained, pretrained_path
-from molfldd.molecules.datasets import load_qm9, split
+from molfldd.molecules.datasets import load_qm9
 from molfldd.molecules.evaluation import fcd_gdss
+from molfldd.molecules.splits import split
 
 SHARES = ("valid", "valid_fragment", "valid_gdss", "connected", "unique", "novel")
 DISTANCES = ("fcd", "fcd_gdss")

@@ -1,4 +1,4 @@
-"""Molecule data sets: the known ones and those of files, kept in a cache, and their division."""
+"""Molecule data sets: the known ones and those of files, kept in a cache."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from rdkit import rdBase
 from rich.console import Console
 
@@ -29,9 +26,9 @@ from molfldd.molecules.parsing import MAX_ATOMS, Entry, Rules
 from molfldd.molecules.preparation import Source, exclusively, prepare
 from molfldd.molecules.ragged import Ragged
 from molfldd.molecules.report import ParseReport
+from molfldd.molecules.splits import split, split_by_file, split_by_part
 from molfldd.molecules.store import CACHE_FORMAT, MoleculeDataset, read_dataset
 from molfldd.molecules.vocabulary import Vocabulary
-from molfldd.splitting import in_test_split
 from molfldd.storage import cache_directory
 
 __all__ = [
@@ -53,13 +50,8 @@ __all__ = [
     "moses_source",
     "qm9_smiles",
     "qm9_source",
-    "split",
-    "split_by_file",
-    "split_by_part",
     "zinc250k_source",
 ]
-
-_FIRST_NUMBER = {"gdb": 1, "rows": 0}
 
 
 def _say(message: str) -> None:
@@ -325,71 +317,6 @@ def load_file(
     if published is not None:
         _say(f"{path} is not the published file of {name} (its SHA-256 differs): read as any file")
     return cached_dataset(file_source(path, column, rules))
-
-
-# --- training and test part
-
-
-def split(
-    dataset: MoleculeDataset, fraction: float = 0.1
-) -> tuple[MoleculeDataset, MoleculeDataset]:
-    """Training and test part by the hash of the SMILES; about `fraction` of it is the test part.
-
-    Raises `UsageError` unless 0 < fraction < 1.
-    """
-    if not 0 < fraction < 1:
-        raise UsageError(f"the test fraction is {fraction}; choose one between 0 and 1")
-    chosen = (in_test_split(entry, fraction) for entry in dataset.iterate_smiles())
-    return _divide(dataset, np.fromiter(chosen, bool, len(dataset)))
-
-
-def split_by_part(
-    dataset: MoleculeDataset, fraction: float
-) -> tuple[MoleculeDataset, MoleculeDataset]:
-    """The parts "train" and "test" that the source comes in, whatever the fraction."""
-    return dataset.part("train"), dataset.part("test")
-
-
-def split_by_file(
-    dataset: MoleculeDataset, path: Path, convention: Literal["gdb", "rows"]
-) -> tuple[MoleculeDataset, MoleculeDataset]:
-    """Training and test part by a JSON file that lists the test molecules.
-
-    The file holds a list of integers, or a mapping with one under "valid_idxs"; strings of digits
-    are accepted. "gdb": they are `ids`, from 1 on. "rows": they are rows of the source, from 0 on,
-    so one less than `ids`. A data set without `ids` counts its own rows. Numbers of molecules
-    that the data set leaves out are ignored (QM9: the uncharacterised ones).
-    Raises `UsageError` if the file cannot be used with this data set.
-    """
-    numbers = _read_indices(path) + 1 - _FIRST_NUMBER[convention]
-    ids = dataset.ids
-    if not numbers.size or numbers.min() < 1 or numbers.max() > ids.max():
-        raise UsageError(
-            f"the split {path} is empty or exceeds the {ids.max():,} molecules of {dataset.name}, "
-            f"counted by the convention {convention!r}; choose the other one or another file"
-        )
-    is_test = np.isin(ids, numbers)
-    if is_test.all() or not is_test.any():
-        raise UsageError(f"the split {path} leaves one side of {dataset.name} empty; check it")
-    return _divide(dataset, is_test)
-
-
-def _divide(
-    dataset: MoleculeDataset, is_test: NDArray[np.bool_]
-) -> tuple[MoleculeDataset, MoleculeDataset]:
-    return dataset.subset(np.flatnonzero(~is_test)), dataset.subset(np.flatnonzero(is_test))
-
-
-def _read_indices(path: Path) -> NDArray[np.int64]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        indices = content["valid_idxs"] if isinstance(content, dict) else content
-        return np.array([int(index) for index in indices], np.int64)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"cannot read the split {path}: {error!r}; it must be a JSON list of integers "
-            'or {"valid_idxs": [...]}'
-        ) from error
 
 
 # --- the known ones

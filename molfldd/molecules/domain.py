@@ -26,12 +26,11 @@ from molfldd.molecules.datasets import (
     Rules,
     load_dataset,
     load_file,
-    split,
-    split_by_file,
 )
 from molfldd.molecules.files import WRITERS, read_molecules, read_smiles_aloud, unit
 from molfldd.molecules.metrics import distinct, valid
 from molfldd.molecules.network import GraphTransformer, GraphTransformerConfig
+from molfldd.molecules.splits import split, split_by_file
 from molfldd.molecules.vocabulary import Vocabulary
 
 

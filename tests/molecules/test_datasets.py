@@ -26,14 +26,13 @@ from molfldd.molecules.datasets import (
     load_dataset,
     load_file,
     load_qm9,
-    split,
-    split_by_file,
 )
 from molfldd.molecules.domain import MoleculeData, comparison_with
 from molfldd.molecules.fcd import reference_statistics
 from molfldd.molecules.moses import moses_statistics
 from molfldd.molecules.preparation import Source
 from molfldd.molecules.ragged import Ragged
+from molfldd.molecules.splits import split, split_by_file
 from molfldd.molecules.vocabulary import Vocabulary
 from molfldd.splitting import in_test_split
 
