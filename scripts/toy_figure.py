@@ -56,10 +56,10 @@ def row(axes: Any, name: str, diffusion: Diffusion, data: Tensor) -> float:
     forward, reverse = diffusion.forward_process, diffusion.reverse
     q, p = noised(forward, data), generated(reverse, diffusion.prior)
     error = total_variation(p[-1], data)
-    panel(axes[0], data, "data")
-    panel(axes[1], q[-2], f"{name}: noised, $q(z_1)$")
-    panel(axes[2], p[-2], f"{name}: generated, $p(z_1)$")
-    panel(axes[3], p[-1], f"{name}: generated, $p(z_0)$\ntotal variation {error:.3f}")
+    panel(axes[0], data, f"{name}\ndata")
+    panel(axes[1], q[-2], f"{name}\nnoised, $q(z_1)$")
+    panel(axes[2], p[-2], f"{name}\ngenerated, $p(z_1)$")
+    panel(axes[3], p[-1], f"generated, $p(z_0)$\ntotal variation {error:.3f}")
     return error
 
 
