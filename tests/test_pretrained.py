@@ -6,7 +6,6 @@ import molfldd
 from molfldd.model import Model, load_diffusion, pretrained, pretrained_path, variant
 from molfldd.molecules.metrics import valid
 
-
 STEPS = {"qm9": 10, "qm9-4steps": 4, "moses": 10, "mnist": 4}
 
 
