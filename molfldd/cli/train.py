@@ -205,6 +205,7 @@ def _train(run: Run) -> None:
     from molfldd.run import LOG, MODEL, STATE
 
     run.train(Console(stderr=True, soft_wrap=True))
+    run.part()
     if run.leads:
         for name in (MODEL, STATE, LOG, CONFIG):
             typer.echo(run.folder / name)
