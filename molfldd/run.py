@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +33,7 @@ from molfldd.domain import Data, domain_class
 from molfldd.engine import Engine, stop_signals
 from molfldd.errors import MolflddError
 from molfldd.model import build_diffusion, load_model, model_header
+from molfldd.nn.layers import ResidualLayer
 from molfldd.storage import atomic_path
 
 STATE = "state.safetensors"
@@ -119,8 +121,8 @@ class Run:
         """Begin with the networks of a checkpoint instead of random ones.
 
         The reverse process is always taken over, and may get more components; the forward process
-        if it is of the same kind. For another number of steps both go without what there is of
-        each step, such as the pace.
+        if it is of the same kind. Both may get more layers, which add nothing at first. For another
+        number of steps both go without what there is of each step, such as the pace.
 
         Returns:
             Whether the forward process was taken over.
@@ -136,7 +138,7 @@ class Run:
                 f"{path} is no start for this training: its data have other categories or sizes"
             )
         diffusion = self.trainer.diffusion
-        if config.network != self.config.network:
+        if not deepens(self.config.network, config.network):
             raise MolflddError(
                 f"{path} is no start for this training: its network is {config.network}"
             )
@@ -363,17 +365,28 @@ class Run:
             yield show
 
 
+def deepens(mine: Any, its: Any) -> bool:
+    """Whether a network's config is another's with as many layers or more."""
+    return type(mine) is type(its) and mine == replace(its, layers=max(mine.layers, its.layers))
+
+
 def fitting(state: dict[str, torch.Tensor], module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """A state for the module, with what it has in another shape as it is there.
 
-    A network that lacks channels of its last layer gets them, at zero.
+    A network that lacks channels of its last layer gets them, at zero; layers that it lacks are
+    silenced.
     """
+    for name, layer in module.named_modules():
+        if isinstance(layer, ResidualLayer) and not any(
+            key.startswith(f"{name}.") for key in state
+        ):
+            layer.silence()
     fitted = {}
     for name, own in module.state_dict().items():
-        given = state.get(name, own)
-        if name.startswith("network.") and given.numel() < own.numel():
-            given = torch.cat([given, own.new_zeros(len(own) - len(given), *own.shape[1:])])
-        fitted[name] = given if given.shape == own.shape else own
+        value = state.get(name, own)
+        if name.startswith("network.") and value.numel() < own.numel():
+            value = torch.cat([value, own.new_zeros(len(own) - len(value), *own.shape[1:])])
+        fitted[name] = value if value.shape == own.shape else own
     return fitted
 
 

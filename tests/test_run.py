@@ -3,18 +3,24 @@
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
 
 from molfldd.checkpoint import read_checkpoint, write_checkpoint
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.core.blocks import Batch
 from molfldd.engine import Engine
 from molfldd.errors import MolflddError
+from molfldd.images.network import PatchTransformer, PatchTransformerConfig
 from molfldd.model import load_diffusion
-from molfldd.run import MODEL, STATE, Run
+from molfldd.molecules.network import GraphTransformer, GraphTransformerConfig
+from molfldd.run import MODEL, STATE, Run, fitting
+from molfldd.text.network import Transformer, TransformerConfig
+from molfldd.toy.network import Perceptron, PerceptronConfig
 
 
 def tiny_run(folder: Path, *more: str) -> Run:
@@ -94,3 +100,50 @@ def test_the_bound_is_of_held_out_examples_from_everywhere_always_the_same(
     assert len(seen[0]) == 20 < len(whole)
     assert not torch.equal(seen[0], whole[:20])
     assert {tuple(x) for x in seen[0].tolist()} <= {tuple(x) for x in whole.tolist()}
+
+
+def network(kind: str, layers: int) -> nn.Module:
+    """The network of a domain without a zero anywhere."""
+    graph = GraphTransformerConfig(layers, 16, 8, 2)
+    patch = PatchTransformerConfig(2, layers, 16, 2, 4)
+    built: dict[str, Any] = {
+        "molecules": (GraphTransformer, graph, 5, *({"atoms": s, "bonds": s} for s in (4, 5))),
+        "images": (PatchTransformer, patch, (4, 4), {"pixels": 3}, {"pixels": 5}),
+        "text": (Transformer, TransformerConfig(layers, 16, 2), 6, {"tokens": 7}, {"tokens": 8}),
+        "toy": (Perceptron, PerceptronConfig(layers, 16), {"coordinates": 4}, {"coordinates": 5}),
+    }
+    torch.manual_seed(layers)
+    build, *arguments = built[kind]
+    made: nn.Module = build(*arguments)
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return made
+
+
+INPUTS = {
+    "molecules": {"atoms": (5, 4), "bonds": (10, 4)},
+    "images": {"pixels": (16, 3)},
+    "text": {"tokens": (6, 7)},
+    "toy": {"coordinates": (2, 4)},
+}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_a_deepened_network_begins_as_the_function_it_was(kind: str) -> None:
+    """And is another one as soon as its new layers say something."""
+    shallow, deep = network(kind, 2), network(kind, 3)
+    generator = torch.Generator().manual_seed(0)
+    values = {k: torch.rand(3, *shape, generator=generator) for k, shape in INPUTS[kind].items()}
+    mask = {k: torch.ones(3, shape[0], dtype=torch.bool) for k, shape in INPUTS[kind].items()}
+    given = nn.ModuleDict({"network": shallow})
+    taking = nn.ModuleDict({"network": deep})
+    arguments = (values, mask, torch.tensor([0.2, 0.5, 0.9]))
+    before = deep(*arguments)
+    taking.load_state_dict(fitting(given.state_dict(), taking))
+    for name, expected in shallow(*arguments).items():
+        assert not torch.allclose(before[name], expected, atol=1e-3)
+        torch.testing.assert_close(deep(*arguments)[name], expected)
+    for parameter in deep.get_submodule("layers.2").parameters():
+        nn.init.normal_(parameter, std=0.3)
+    for name, expected in shallow(*arguments).items():
+        assert not torch.allclose(deep(*arguments)[name], expected, atol=1e-3)

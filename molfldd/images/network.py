@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from molfldd.core.blocks import Masks, Probs
 from molfldd.errors import UsageError
-from molfldd.nn.layers import Modulation, TimeEmbedding, attention, feed_forward, zero_linear
+from molfldd.nn.layers import (
+    Modulation,
+    ResidualLayer,
+    TimeEmbedding,
+    attention,
+    feed_forward,
+    zero_linear,
+)
 
 PIXELS = "pixels"
 """Name of the only block."""
@@ -45,7 +52,7 @@ class PatchTransformerConfig:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
 
 
-class PatchLayer(nn.Module):
+class PatchLayer(ResidualLayer):
     """Attention of patches, then feed-forward; both conditioned on time."""
 
     def __init__(self, config: PatchTransformerConfig) -> None:
@@ -58,6 +65,10 @@ class PatchLayer(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.merge = nn.Linear(width, width)
         self.forward_patch = feed_forward(width, 4)
+
+    def outputs(self) -> list[nn.Module]:
+        """See ``ResidualLayer``."""
+        return [self.merge, self.forward_patch[-1]]
 
     def forward(self, patches: Tensor, condition: Tensor) -> Tensor:
         """Patches (B, N, width), updated; the condition is (B, width)."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from molfldd.core.blocks import Masks, Probs
 from molfldd.molecules.layouts import Dense, Layout, Packed, pair_endpoints
-from molfldd.nn.layers import Modulation, TimeEmbedding, feed_forward, zero_linear
+from molfldd.nn.layers import Modulation, ResidualLayer, TimeEmbedding, feed_forward, zero_linear
 
 LAYOUTS: Mapping[str, Callable[[Masks], Layout]] = {"dense": Dense, "packed": Packed}
 
@@ -53,7 +53,7 @@ class GraphTransformerConfig:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
 
 
-class GraphLayer(nn.Module):
+class GraphLayer(ResidualLayer):
     """One layer: attention of atoms with their pairs, then feed-forward on atoms and on pairs."""
 
     def __init__(self, config: GraphTransformerConfig) -> None:
@@ -73,6 +73,10 @@ class GraphLayer(nn.Module):
         self.pairs_forward = nn.Sequential(
             nn.Linear(3 * pair, 4 * pair), nn.GELU(), nn.Linear(4 * pair, pair)
         )
+
+    def outputs(self) -> list[nn.Module]:
+        """See ``ResidualLayer``."""
+        return [self.merge, self.atoms_forward[-1], self.pairs_forward[-1]]
 
     def forward(
         self, atoms: Tensor, pairs: Tensor, condition: Tensor, layout: Layout

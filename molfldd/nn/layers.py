@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
+
+
+class ResidualLayer(nn.Module, ABC):
+    """A layer that adds to what it is given."""
+
+    @abstractmethod
+    def outputs(self) -> list[nn.Module]:
+        """The linear maps whose results are added, times a gate."""
+
+    def silence(self) -> None:
+        """Add nothing, for now: a network that gets this layer stays the function it was."""
+        for output in self.outputs():
+            for parameter in output.parameters():
+                nn.init.zeros_(parameter)
 
 
 class TimeEmbedding(nn.Module):

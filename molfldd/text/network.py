@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, silu
 
 from molfldd.core.blocks import Masks, Probs
-from molfldd.nn.layers import Modulation, TimeEmbedding, attention, zero_linear
+from molfldd.nn.layers import Modulation, ResidualLayer, TimeEmbedding, attention, zero_linear
 
 TOKENS = "tokens"
 """Name of the only block."""
@@ -97,7 +97,7 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return turned.to(x.dtype)
 
 
-class TransformerLayer(nn.Module):
+class TransformerLayer(ResidualLayer):
     """Attention and feed-forward, each normalized and modulated before and gated after."""
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -108,6 +108,10 @@ class TransformerLayer(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
         self.merge = nn.Linear(config.width, config.width)
         self.feed_forward = GatedFeedForward(config.width)
+
+    def outputs(self) -> list[nn.Module]:
+        """See ``ResidualLayer``."""
+        return [self.merge, self.feed_forward.leave]
 
     def forward(
         self, x: Tensor, condition: Tensor, exists: Tensor, angles: tuple[Tensor, Tensor]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from molfldd.core.blocks import Masks, Probs
-from molfldd.nn.layers import TimeEmbedding, feed_forward, zero_linear
+from molfldd.nn.layers import ResidualLayer, TimeEmbedding, feed_forward, zero_linear
 
 COORDINATES = "coordinates"
 """Name of the only block."""
@@ -29,6 +29,24 @@ class PerceptronConfig:
     def __post_init__(self) -> None:
         if min(self.layers, self.width) < 1:
             raise ValueError("layers and width must be at least 1")
+
+
+class PerceptronLayer(ResidualLayer):
+    """A normalized feed-forward layer."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.feed_forward = feed_forward(width, 2)
+
+    def outputs(self) -> list[nn.Module]:
+        """See ``ResidualLayer``."""
+        return [self.feed_forward[-1]]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width), updated."""
+        updated: Tensor = x + self.feed_forward(self.norm(x))
+        return updated
 
 
 class Perceptron(nn.Module):
@@ -55,10 +73,7 @@ class Perceptron(nn.Module):
         self.coordinates = coordinates
         self.time = TimeEmbedding(config.width)
         self.enter = nn.Linear(coordinates * inputs[COORDINATES], config.width)
-        self.layers = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(config.width), feed_forward(config.width, 2))
-            for _ in range(config.layers)
-        )
+        self.layers = nn.ModuleList(PerceptronLayer(config.width) for _ in range(config.layers))
         self.leave = nn.Sequential(
             nn.LayerNorm(config.width),
             zero_linear(config.width, coordinates * outputs[COORDINATES]),
@@ -68,5 +83,5 @@ class Perceptron(nn.Module):
         """See ``molfldd.core.network.NetworkFactory``; points have no padding, so no mask."""
         x = self.enter(values[COORDINATES].flatten(1)) + self.time(time)
         for layer in self.layers:
-            x = x + layer(x)
+            x = layer(x)
         return {COORDINATES: self.leave(x).unflatten(-1, (self.coordinates, -1))}

@@ -95,11 +95,12 @@ def test_resumed_training_equals_uninterrupted(
 @pytest.mark.parametrize(
     ("changed", "parts", "anew"),
     [
-        ("steps=3", ("reverse", "forward"), set()),
-        ("even_pace=0.9", ("reverse", "forward"), set()),
-        ("steps=4", ("reverse", "forward"), {"pace_logits"}),
-        ("components=3", ("reverse", "forward"), set()),
-        ("forward=fixed", ("reverse",), set()),
+        ("process.steps=3", ("reverse", "forward"), set()),
+        ("process.even_pace=0.9", ("reverse", "forward"), set()),
+        ("process.steps=4", ("reverse", "forward"), {"pace_logits"}),
+        ("process.components=3", ("reverse", "forward"), set()),
+        ("network.layers=2", ("reverse", "forward"), set()),
+        ("process.forward=fixed", ("reverse",), set()),
     ],
 )
 def test_training_begins_with_the_networks_of_a_checkpoint(
@@ -115,7 +116,7 @@ def test_training_begins_with_the_networks_of_a_checkpoint(
     still = [f"--set=phases.{i}.lr_{p}=1e-12" for i in (0, 1) for p in ("forward", "reverse")]
     short = [f"--set=phases.{i}.iterations=1" for i in (0, 1)]
     out = tmp_path / "new"
-    more = (f"--set=process.{changed}", *still, *short, *CPU)
+    more = (f"--set={changed}", *still, *short, *CPU)
     result = molfldd("train", recipe, "--init", checkpoint, "--out", out, *more)
     assert result.code == 0, result.err
     assert f"beginning with {'both processes' if len(parts) == 2 else 'the reverse'}" in result.err
@@ -131,11 +132,12 @@ def test_training_begins_with_the_networks_of_a_checkpoint(
                 torch.testing.assert_close(found, value, rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.parametrize("changed", ["width=32", "heads=4"])
 def test_training_cannot_begin_with_another_network(
-    molfldd: Command, recipe: Path, checkpoint: Path, tmp_path: Path
+    molfldd: Command, recipe: Path, checkpoint: Path, tmp_path: Path, changed: str
 ) -> None:
-    more = ("--init", checkpoint, "--out", tmp_path / "new", "--set", "network.width=32", *CPU)
-    result = molfldd("train", recipe, *more)
+    sets = (f"--set=network.{changed}", "--init", checkpoint)
+    result = molfldd("train", recipe, *sets, "--out", tmp_path / "new", *CPU)
     assert result.code == 1
     assert "its network is" in result.error
     assert files(tmp_path) == {recipe}
