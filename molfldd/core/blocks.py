@@ -108,11 +108,14 @@ class Examples:
         blocks: The blocks of the domain.
         codes: Block name to codes, (N, n_max) of any integer type, padded at the end.
         sizes: Size of each example, (N,) int64.
+        disguise: Says the same examples of a batch in another way, at random: molecules with their
+            atoms in another order. None: they are always said in the same way.
     """
 
     blocks: tuple[Block, ...]
     codes: Codes
     sizes: Tensor
+    disguise: Callable[[Batch, torch.Generator], Batch] | None = None
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -122,6 +125,11 @@ class Examples:
         """Elements of the largest example, all blocks together."""
         size = self.sizes.max().view(1)
         return sum(int(block.length(size)) for block in self.blocks)
+
+    def drawn(self, indices: Tensor, generator: torch.Generator) -> Batch:
+        """The same as ``batch``, in disguise if the data have one; on the CPU."""
+        batch = self.batch(indices)
+        return batch if self.disguise is None else self.disguise(batch, generator)
 
     def batch(self, indices: Tensor) -> Batch:
         """The examples at ``indices`` (B,), trimmed to the longest of them."""

@@ -72,6 +72,10 @@ class Draws:
         offset = torch.randint(self.steps, (1,), generator=self._generator(iteration, 0))
         return (torch.arange(share) + self.rank * share + offset) % self.steps + 1
 
+    def disguise(self, iteration: int) -> torch.Generator:
+        """The randomness of how examples are said, on the CPU."""
+        return self._generator(iteration, -2 - self.rank)
+
     def noise(self, iteration: int, device: torch.device) -> torch.Generator:
         """The randomness of z_t."""
         return self._generator(iteration, 1 + self.rank, device)

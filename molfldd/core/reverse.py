@@ -8,8 +8,9 @@ q(x | z_t) need not factorize (Section 3.4).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -58,9 +59,11 @@ class ReverseProcess(nn.Module, ABC):
         prior: p(z_T); it defines the states.
         steps: Number of steps T.
         network: Builds the network.
-        channels: Features the parameterization asks for, per block.
         components: K.
     """
+
+    more_channels: ClassVar[int] = 0
+    """Features of an element that the parameterization asks for beyond one for each state."""
 
     def __init__(
         self,
@@ -68,19 +71,18 @@ class ReverseProcess(nn.Module, ABC):
         prior: Prior,
         steps: int,
         network: NetworkFactory,
-        channels: Mapping[str, int],
-        components: int,
+        components: int = 1,
     ) -> None:
         super().__init__()
         self.blocks = tuple(blocks)
         self.steps = steps
         self.components = components
         self.states = {block.name: prior.states(block.name) for block in blocks}
-        self.channels = dict(channels)
+        self.channels = {name: s + self.more_channels for name, s in self.states.items()}
         more = CODE + components if components > 1 else 0
-        self.network = network(self.states, {name: c + more for name, c in channels.items()})
+        self.network = network(self.states, {name: c + more for name, c in self.channels.items()})
         self.readings = nn.ModuleDict(
-            {name: Readings(c, components) for name, c in channels.items() if components > 1}
+            {name: Readings(c, components) for name, c in self.channels.items() if components > 1}
         )
 
     @abstractmethod
@@ -148,8 +150,7 @@ class DirectReverse(ReverseProcess):
         network: NetworkFactory,
         components: int = 1,
     ) -> None:
-        channels = {b.name: prior.states(b.name) for b in blocks}
-        super().__init__(blocks, prior, steps, network, channels, components)
+        super().__init__(blocks, prior, steps, network, components)
         self.skip = nn.ParameterDict({b.name: torch.zeros(steps) for b in blocks})
 
     def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
@@ -167,6 +168,8 @@ class JumpReverse(ReverseProcess):
     to a target that does not depend on where it was. The mask never stays at t = 1.
     """
 
+    more_channels = 1
+
     def __init__(
         self,
         blocks: Sequence[Block],
@@ -175,8 +178,7 @@ class JumpReverse(ReverseProcess):
         network: NetworkFactory,
         components: int = 1,
     ) -> None:
-        channels = {b.name: prior.states(b.name) + 1 for b in blocks}
-        super().__init__(blocks, prior, steps, network, channels, components)
+        super().__init__(blocks, prior, steps, network, components)
         self.keep = nn.ParameterDict({b.name: torch.zeros(steps) for b in blocks})
 
     def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
@@ -218,8 +220,7 @@ class UnmaskingReverse(ReverseProcess):
         for block in blocks:
             if prior.states(block.name) != block.categories + 1:
                 raise ValueError("the unmasking reverse process needs an absorbing prior")
-        channels = {b.name: b.categories + 1 for b in blocks}
-        super().__init__(blocks, prior, steps, network, channels, components)
+        super().__init__(blocks, prior, steps, network, components)
 
     def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """See the class."""

@@ -200,7 +200,11 @@ class Trainer:
 
     def _step(self, phase: Phase, done: int, objective: Any, optimizers: list[Any]) -> Iteration:
         device = self.fabric.device
-        batch = self.examples.batch(self._draws.indices(self.iteration)).to(device)
+        indices, disguise = (
+            self._draws.indices(self.iteration),
+            self._draws.disguise(self.iteration),
+        )
+        batch = self.examples.drawn(indices, disguise).to(device)
         t = self._draws.times(self.iteration).to(device)
         objective.module.generator = self._draws.noise(self.iteration, device)
         objective.module.progress = done / phase.iterations

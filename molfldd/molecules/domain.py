@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,7 +13,7 @@ from rdkit import Chem
 from rich.console import Console
 from torch import Tensor, nn
 
-from molfldd.core.blocks import Block, Codes, Examples
+from molfldd.core.blocks import Batch, Block, Codes, Examples
 from molfldd.core.joint import JointDraw, balanced
 from molfldd.domain import Data, Domain, Report, Writer
 from molfldd.errors import UsageError
@@ -29,7 +29,7 @@ from molfldd.molecules.datasets import (
 )
 from molfldd.molecules.files import WRITERS, read_molecules, read_smiles_aloud, unit
 from molfldd.molecules.metrics import distinct, valid
-from molfldd.molecules.network import GraphTransformer, GraphTransformerConfig
+from molfldd.molecules.network import GraphTransformer, GraphTransformerConfig, pair_positions
 from molfldd.molecules.splits import split, split_by_file
 from molfldd.molecules.vocabulary import Vocabulary
 
@@ -49,6 +49,8 @@ class MoleculeData:
         split: What is held out: by default what is usual for the data set; "hash" for
             `test_fraction`; or a JSON file of test molecules.
         split_convention: What the file's numbers mean: "gdb" ids or "rows" from 0.
+        order: Of the atoms of a molecule: that of its "canonical" SMILES, or "random", another one
+            each time it is seen, so that a position means nothing but itself.
     """
 
     name: str = "qm9"
@@ -59,6 +61,7 @@ class MoleculeData:
     test_fraction: float = 0.1
     split: str | None = None
     split_convention: Literal["gdb", "rows"] = "gdb"
+    order: Literal["canonical", "random"] = "canonical"
 
     def __post_init__(self) -> None:
         if self.max_atoms is not None and not 1 <= self.max_atoms <= MAX_ATOMS:
@@ -162,6 +165,17 @@ def bond_count(sizes: Tensor) -> Tensor:
     return sizes * (sizes - 1) // 2
 
 
+def reordered(batch: Batch, generator: torch.Generator) -> Batch:
+    """The same molecules with their atoms, and with them their bonds, in a random order."""
+    exists = batch.mask["atoms"]
+    order = torch.rand(exists.shape, generator=generator).masked_fill(~exists, 2.0).argsort(-1)
+    codes = {
+        "atoms": batch.codes["atoms"].gather(1, order),
+        "bonds": batch.codes["bonds"].gather(1, pair_positions(order)),
+    }
+    return Batch(codes, batch.mask, batch.sizes)
+
+
 @dataclass(frozen=True)
 class Molecules(Domain):
     """Molecules over a vocabulary of atoms.
@@ -188,10 +202,14 @@ class Molecules(Domain):
         rank_zero_only(config.show_report)(dataset)
         train, test = config.divide(dataset)
         domain = cls(train.vocabulary, train.max_atoms)
-        return Data(domain, domain.examples(train), domain.examples(test), train.fingerprint)
+        disguise = reordered if config.order == "random" else None
+        ours, held_out = (
+            replace(domain.examples(part), disguise=disguise) for part in (train, test)
+        )
+        return Data(domain, ours, held_out, train.fingerprint)
 
     def examples(self, dataset: MoleculeDataset) -> Examples:
-        """Molecules as the core sees them."""
+        """Molecules as the core sees them, in canonical order."""
         codes = {"atoms": torch.from_numpy(dataset.atoms), "bonds": torch.from_numpy(dataset.bonds)}
         return Examples(self.blocks, codes, torch.from_numpy(dataset.sizes).long())
 

@@ -1,0 +1,230 @@
+"""What each part of the method is worth: variants of the QM9 recipe, trained for the same time.
+
+Every variant is trained from nothing for the same CPU time of one thread, a part of it learning
+and the rest polishing; how many iterations that is follows from the time that one takes, measured
+beforehand. Then it is sampled and scored. The network is a small one, so that a variant takes
+minutes; compare the lines of a table with each other.
+
+Results are kept in FOLDER/STUDY.jsonl; what is there already is not trained again, so a study can
+be interrupted, and extended by further seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Annotated, Any, cast
+
+import torch
+import typer
+from rich.console import Console
+
+from molfldd.config import Config, override, parse_config, read_recipe
+from molfldd.engine import Engine
+from molfldd.errors import UsageError
+from molfldd.model import load_model
+from molfldd.molecules.evaluation import Report
+from molfldd.run import MODEL, Run
+
+LEARNING = 0.55
+"""Share of the time that goes to the first phase."""
+
+SMALL = [
+    "network.layers=3",
+    "network.width=64",
+    "network.pair_width=16",
+    "training.batch_size=64",
+    "process.even_pace=0.2",
+    "phases.0.warmup=100",
+    "monitor.evaluate_every=1000000",
+    "monitor.checkpoint_every=1000000",
+    "monitor.examples=4096",
+    "monitor.samples=10",
+]
+"""The network and the monitoring of every variant."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A line of a table: a recipe and what is different in it."""
+
+    recipe: str
+    changes: tuple[str, ...] = ()
+
+    def config(self, *more: str) -> Config[Any, Any]:
+        """The small form of the recipe with the changes."""
+        return parse_config(override(read_recipe(self.recipe), [*SMALL, *self.changes, *more]))
+
+
+def learned(*changes: str) -> Variant:
+    """A departure from the default, learned masking."""
+    return Variant("qm9", changes)
+
+
+def fixed(*changes: str) -> Variant:
+    """A conventional process: masking, if not changed."""
+    return Variant("qm9-fixed", changes)
+
+
+def general(*changes: str) -> Variant:
+    """Learned marginals over all values, between the data and their frequencies."""
+    return learned("process.prior=marginal", "process.reverse=jump", *changes)
+
+
+def estimator(text: str) -> Variant:
+    """The default by another gradient estimator, given in YAML."""
+    return learned(f"phases.0.estimator={text}")
+
+
+STEPS = (10, 4, 2, 20, 1, 50, 100)
+"""The most telling first."""
+
+STUDIES: dict[str, dict[str, Variant]] = {
+    "steps": {
+        f"{kind}, T = {t}": build(f"process.steps={t}")
+        for t in STEPS
+        for kind, build in (("conventional masking", fixed), ("learned masking", learned))
+        if t > 1 or build is fixed
+    },
+    "parts": {
+        "learned masking (the default)": learned(),
+        "conventional masking": fixed(),
+        "conventional, uniform prior": fixed("process.prior=uniform", "process.reverse=jump"),
+        "conventional, marginal prior": fixed("process.prior=marginal", "process.reverse=jump"),
+        "learned masking, even pace": learned("process.even_pace=1"),
+        "learned masking, free pace": learned("process.even_pace=0.02"),
+        "masking and changed values": learned("process.forward=mixed", "process.reverse=jump"),
+        "pinned marginals": general("process.forward=pinned"),
+        "free marginals": general("process.forward=free"),
+        "reverse: direct": learned("process.reverse=direct"),
+        "reverse: keep or jump": learned("process.reverse=jump"),
+        "reverse: mixture of 4": learned("process.components=4"),
+        "coupling: independent": learned("process.coupling=independent", "process.reverse=jump"),
+        "estimator: leave-one-out, K = 2": estimator("{kind: leave-one-out, samples: 2}"),
+        "estimator: REINFORCE": estimator("{kind: reinforce}"),
+        "estimator: straight-through": estimator("{kind: straight-through}"),
+        "estimator: ReinMax": estimator("{kind: reinmax}"),
+        "estimator: Concrete": estimator("{kind: concrete}"),
+        "identity: none": learned("network.identity=none"),
+        "identity: none, conventional": fixed("network.identity=none"),
+        "optimizer: AdamW": learned("training.optimizer=adamw"),
+    },
+}
+"""The tables by name."""
+
+
+def paces(variant: Variant, folder: Path) -> list[float]:
+    """CPU seconds of an iteration of each phase, after a few that do not count."""
+    short = [f"phases.{i}.iterations=40" for i in (0, 1)]
+    run = Run(variant.config(*short), folder, ENGINE)
+    clock = [time.process_time()]
+    for _ in run.trainer.run():
+        clock.append(time.process_time())
+    return [(clock[40 * i + 40] - clock[40 * i + 10]) / 30 for i in (0, 1)]
+
+
+def train(variant: Variant, minutes: float, seed: int, folder: Path) -> dict[str, float]:
+    """Train a variant for the time it has, into the folder; what it took, and its bound."""
+    shares = zip((LEARNING, 1 - LEARNING), paces(variant, folder), strict=True)
+    iterations = [max(1, round(60 * minutes * share / pace)) for share, pace in shares]
+    lengths = [f"phases.{i}.iterations={n}" for i, n in enumerate(iterations)]
+    config = variant.config(*lengths, f"training.seed={seed}")
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(config, folder, ENGINE)
+    started = time.process_time()
+    run.train(Console(quiet=True))
+    spent = (time.process_time() - started) / 60
+    report = run.bound()
+    return {
+        "learning": iterations[0],
+        "polishing": iterations[1],
+        "minutes": spent,
+        "bound": report.total,
+        "steps": config.process.steps,
+        "steps_in_use": report.steps_in_use,
+    }
+
+
+def scores(path: Path, num: int) -> dict[str, float | None]:
+    """Scores of samples of a trained model, seed 0."""
+    model = load_model(path)
+    report = model.domain.evaluate([model.sample(num)], model.config.data, model.metrics, None)
+    found = asdict(cast(Report, report).scores)
+    return {name: found[name] for name in ("valid", "unique", "fcd")}
+
+
+def study_results(path: Path) -> list[dict[str, Any]]:
+    """What has been measured already."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def table(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> str:
+    """Means over seeds with their spread, in Markdown."""
+    columns = {
+        "bound": (1, 2),
+        "valid": (100, 1),
+        "unique": (100, 1),
+        "fcd": (1, 2),
+        "steps_in_use": (1, 0),
+        "learning": (1, 0),
+        "polishing": (1, 0),
+        "minutes": (1, 1),
+    }
+    headings = "bound|valid %|unique %|FCD|steps in use|iterations: learn|polish|CPU minutes"
+    lines = [["variant", "seeds", *headings.split("|")]]
+    lines.append(["---"] * len(lines[0]))
+    for name in names:
+        found = [result for result in results if result["variant"] == name]
+        if found:
+            cells = [cell([r[key] for r in found], *how) for key, how in columns.items()]
+            lines.append([name, str(len(found)), *cells])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def cell(values: Sequence[float | None], factor: float, digits: int) -> str:
+    """Mean, and standard deviation where there are several and digits."""
+    known = [factor * value for value in values if value is not None]
+    if len(known) < len(values):
+        return "-"
+    text = f"{fmean(known):,.{digits}f}"
+    return f"{text} ± {stdev(known):.{digits}f}" if len(known) > 1 and digits else text
+
+
+ENGINE = Engine(accelerator="cpu")
+
+
+def main(
+    study: Annotated[str, typer.Argument(help=f"Which table: {', '.join(STUDIES)}.")],
+    out: Annotated[Path, typer.Option(help="Folder for results and runs.")],
+    minutes: Annotated[float, typer.Option(min=0.01, help="Training time of a variant.")] = 12,
+    seeds: Annotated[int, typer.Option(min=1, help="Training seeds 0, 1, ...")] = 1,
+    num: Annotated[int, typer.Option(min=2, help="Molecules to score.")] = 5_000,
+    only: Annotated[list[str] | None, typer.Option(help="Only this variant.")] = None,
+) -> None:
+    """Measure what is missing of a study and print its table."""
+    if study not in STUDIES:
+        raise UsageError(f"there is no study '{study}'; known are: {', '.join(STUDIES)}")
+    torch.set_num_threads(1)
+    variants = STUDIES[study]
+    path = out / f"{study}.jsonl"
+    for seed in range(seeds):
+        for name in only or variants:
+            key = {"variant": name, "seed": seed, "budget": minutes, "samples": num}
+            if any(key.items() <= result.items() for result in study_results(path)):
+                continue
+            folder = out / "runs" / f"{study}-{list(variants).index(name)}-{seed}"
+            result = key | train(variants[name], minutes, seed, folder)
+            result |= scores(folder / MODEL, num)
+            with path.open("a") as file:
+                file.write(json.dumps(result) + "\n")
+            print(table([name], [result]), flush=True)
+    print(table(list(variants), study_results(path)))
+    print(f"\n{num:,} molecules each, drawn with seed 0; {minutes:g} CPU minutes of training.")
+
+
+if __name__ == "__main__":
+    typer.run(main)
