@@ -104,6 +104,20 @@ def build_diffusion(config: Config[Any, Any], data: Data) -> Diffusion:
 
 
 @dataclass(frozen=True)
+class Manner:
+    """How a model draws.
+
+    Attributes:
+        joint: Name of the domain's ``joint_draws``, how the elements of a step go together; None
+            for the domain's own.
+        temperature: Of the values of elements, see ``molfldd.core.sampling.sharpened``.
+    """
+
+    joint: str | None = None
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
 class Model:
     """A trained generator.
 
@@ -126,20 +140,21 @@ class Model:
         """The number of steps the model was trained for."""
         return self.config.process.steps
 
-    def drawing(self, joint: str | None) -> Model:
-        """The model whose steps draw their elements by a name of the domain's ``joint_draws``.
+    def drawing(self, manner: Manner) -> Model:
+        """The model drawing in a certain manner; changed in place.
 
-        Changed in place; not at all for None. Raises ``UsageError`` for another name.
+        Raises:
+            UsageError: if the domain has no such joint draw, or the temperature is not positive.
         """
-        if joint is None:
-            return self
-        known = self.domain.joint_draws()
+        joint, known = manner.joint or self.domain.joint, self.domain.joint_draws()
         if joint not in known:
             raise UsageError(
                 f"elements of {self.domain.plural} cannot be drawn '{joint}'; known are: "
                 f"{', '.join(known)}"
             )
-        self.sampler.joint = known[joint]
+        if manner.temperature <= 0:
+            raise UsageError(f"the temperature must be positive, got {manner.temperature:g}")
+        self.sampler.joint, self.sampler.temperature = known[joint], manner.temperature
         return self
 
     def check_steps(self, steps: int | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from molfldd.errors import MolflddError
-from molfldd.model import Model, load_model
+from molfldd.model import Manner, Model, load_model
 from molfldd.processes import Processes, process_number, processors
 
 Draw = Callable[[Model, int, range], list[Any]]
@@ -52,18 +52,18 @@ class Checkpoint:
         path: The file.
         version: Tells it from any file that takes its place.
         devices: Of each process, as torch calls it.
-        joint: How the elements of a step are drawn together; None as the domain says.
+        manner: How the model draws.
     """
 
     path: Path
     version: tuple[int, ...]
     devices: tuple[str, ...]
-    joint: str | None
+    manner: Manner
 
     @classmethod
-    def of(cls, path: Path, devices: Iterable[str], joint: str | None) -> Checkpoint:
+    def of(cls, path: Path, devices: Iterable[str], manner: Manner) -> Checkpoint:
         """The checkpoint; raises ``OSError`` if there is none."""
-        return cls(path.absolute(), _version(path), tuple(devices), joint)
+        return cls(path.absolute(), _version(path), tuple(devices), manner)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _load(checkpoint: Checkpoint) -> Model:
     """The model of this process, which has its share of the processors."""
     share = processors() // len(checkpoint.devices)
     torch.set_num_threads(max(1, min(torch.get_num_threads(), share)))
-    model = load_model(checkpoint.path).drawing(checkpoint.joint)
+    model = load_model(checkpoint.path).drawing(checkpoint.manner)
     if _version(checkpoint.path) != checkpoint.version:
         raise MolflddError(f"{checkpoint.path} was changed while it was read; start again")
     return model.to(checkpoint.devices[process_number()])

@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 from molfldd.core.sampling import Samples
-from molfldd.model import load_model, pretrained_path
+from molfldd.model import Manner, load_model, pretrained_path
 from molfldd.molecules.codec import pair_index
 from molfldd.molecules.metrics import connected, valid
 
@@ -113,7 +113,7 @@ def main(
     ] = None,
 ) -> None:
     """Print the problems by kind, and the steps at which valences broke."""
-    loaded = load_model(pretrained_path(model)).drawing(joint)
+    loaded = load_model(pretrained_path(model)).drawing(Manner(joint))
     largest = max(capacity(*atom) for atom in loaded.domain.vocabulary.atoms)
     problems: Counter[tuple[str, str]] = Counter()
     broken: Counter[int] = Counter()

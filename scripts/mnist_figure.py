@@ -27,7 +27,7 @@ from molfldd.images.domain import Images
 from molfldd.images.evaluation import ImageReport, evaluate
 from molfldd.images.files import grid, square
 from molfldd.images.network import PIXELS
-from molfldd.model import Model, load_diffusion, load_model
+from molfldd.model import Manner, Model, load_diffusion, load_model
 from molfldd.run import MODEL
 
 TRAJECTORIES, SAMPLES, SCHEDULES = 6, 64, 5
@@ -50,7 +50,7 @@ class Side:
 
 def load_side(name: str, folder: Path, num: int, seed: int, joint: str | None) -> Side:
     """A run with its bound on all held-out images and the scores of ``num`` samples."""
-    model = load_model(folder / MODEL).drawing(joint)
+    model = load_model(folder / MODEL).drawing(Manner(joint))
     diffusion = load_diffusion(folder / MODEL)
     if not isinstance(model.domain, Images):
         raise MolflddError(f"{folder} holds a model of '{model.domain.name}', not of images")

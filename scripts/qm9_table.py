@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from molfldd.errors import UsageError
-from molfldd.model import Model, load_model, pretrained, pretrained_path
+from molfldd.model import Manner, Model, load_model, pretrained, pretrained_path
 from molfldd.molecules.datasets import load_qm9
 from molfldd.molecules.evaluation import fcd_gdss
 from molfldd.molecules.splits import split
@@ -87,7 +87,7 @@ class Draws:
 
 def embedded_row(name: str, joint: str, num: int, seeds: int, reference: list[str]) -> Row:
     """An embedded model, sampled and scored."""
-    model = load_model(pretrained_path(name)).drawing(joint)
+    model = load_model(pretrained_path(name)).drawing(Manner(joint))
     draws = Draws(model, num, seeds, reference)
     report = model.domain.evaluate(draws, model.config.data, model.metrics, None).to_json()
     mean = {

@@ -3,7 +3,7 @@
 import pytest
 
 import molfldd
-from molfldd.model import Model, load_diffusion, pretrained, pretrained_path, variant
+from molfldd.model import Manner, Model, load_diffusion, pretrained, pretrained_path, variant
 from molfldd.molecules.metrics import valid
 
 STEPS = {"qm9": 10, "qm9-4steps": 4, "moses": 10, "mnist": 4}
@@ -45,7 +45,7 @@ def test_most_of_its_molecules_are_valid_and_different(name: str, share: float) 
 def test_balanced_draws_contradict_themselves_less_than_independent_ones() -> None:
     model = molfldd.load_pretrained("qm9-4steps")
     balanced = len(valid_ones(model, 1000))
-    assert len(valid_ones(model.drawing("independent"), 1000)) < balanced - 20
+    assert len(valid_ones(model.drawing(Manner("independent")), 1000)) < balanced - 20
 
 
 def test_a_number_of_steps_finds_its_model() -> None:

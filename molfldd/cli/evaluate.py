@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from molfldd.cli.generation import Device, Devices, Generation, JointOption, drawing
+from molfldd.cli.generation import (
+    Device,
+    Devices,
+    Generation,
+    JointOption,
+    TemperatureOption,
+    drawing,
+)
 from molfldd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,6 +70,7 @@ def evaluate(
     device: Annotated[Device, typer.Option(help="Where to sample.")] = Device.auto,
     devices: Devices = 1,
     joint: JointOption = None,
+    temperature: TemperatureOption = 1.0,
     out: Annotated[
         Path | None, typer.Option(help="Also write the report to this .json file.")
     ] = None,
@@ -75,18 +83,22 @@ def evaluate(
     """
     if out is not None:
         _check_report_path(out)
-    origin = {"input": source, "seeds": seed or [0]}
+    origin: dict[str, object] = {"input": source, "seeds": seed or [0]}
     if _is_model(source):
         if domain is not None:
             raise UsageError("--domain is for files; a model knows its own domain")
-        with drawing(source, device, devices, joint) as drawer:
+        from molfldd.model import Manner
+
+        with drawing(source, device, devices, Manner(joint, temperature)) as drawer:
             report = _evaluate_model(drawer, reference, num, seed or [0], batch_size)
             origin["joint"] = joint or drawer.model.domain.joint
-    elif num is None and seed is None and devices == 1 and joint is None:
+            origin["temperature"] = temperature
+    elif (num, seed, devices, joint, temperature) == (None, None, 1, None, 1.0):
         report = _evaluate_file(Path(source), domain or "molecules", reference)
     else:
         raise UsageError(
-            "--num, --seed, --devices and --joint are for models to sample from, not for a file"
+            "--num, --seed, --devices, --joint and --temperature are for models to sample from, "
+            "not for a file"
         )
     _show(report)
     if out is not None:

@@ -15,6 +15,7 @@ import typer
 from molfldd.errors import UsageError
 
 if TYPE_CHECKING:
+    from molfldd.model import Manner
     from molfldd.parallel import Drawer
 
 Devices = Annotated[
@@ -47,6 +48,16 @@ JointOption = Annotated[
     ),
 ]
 """The option of how the elements of a step are drawn together."""
+
+TemperatureOption = Annotated[
+    float,
+    typer.Option(
+        "--temperature",
+        help="Below 1 a step prefers what is likely anyway: more examples are valid, and fewer "
+        "are unusual. 1 is the model as it was trained.",
+    ),
+]
+"""The option of how much likely values are preferred."""
 
 
 class Device(StrEnum):
@@ -84,11 +95,12 @@ def resolve_devices(device: Device, count: int) -> list[str]:
 
 
 @contextmanager
-def drawing(checkpoint: str, device: Device, devices: int, joint: Joint | None) -> Iterator[Drawer]:
+def drawing(checkpoint: str, device: Device, devices: int, manner: Manner) -> Iterator[Drawer]:
     """What draws from the model of an embedded name or a path, in so many processes.
 
     Raises:
-        UsageError: if there is no such model, or there are not so many devices.
+        UsageError: if there is no such model, it cannot draw in this manner, or there are not so
+            many devices.
         MolflddError: if the file cannot be read.
     """
     from molfldd.model import load_model, pretrained_path
@@ -98,11 +110,11 @@ def drawing(checkpoint: str, device: Device, devices: int, joint: Joint | None) 
     path = pretrained_path(checkpoint)
     places = resolve_devices(device, devices)
     if devices == 1:
-        yield OneProcess(load_model(path).drawing(joint).to(places[0]))
+        yield OneProcess(load_model(path).drawing(manner).to(places[0]))
         return
-    file = Checkpoint.of(path, places, joint)
+    model = load_model(path).drawing(manner)
     with Processes(devices) as processes:
-        yield ManyProcesses(load_model(path), file, processes)
+        yield ManyProcesses(model, Checkpoint.of(path, places, manner), processes)
 
 
 @dataclass

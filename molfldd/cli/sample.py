@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from molfldd.cli.generation import Device, Devices, Generation, JointOption, drawing
+from molfldd.cli.generation import (
+    Device,
+    Devices,
+    Generation,
+    JointOption,
+    TemperatureOption,
+    drawing,
+)
 from molfldd.errors import MolflddError, UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +60,7 @@ def sample(
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     devices: Devices = 1,
     joint: JointOption = None,
+    temperature: TemperatureOption = 1.0,
     only_valid: Annotated[
         bool,
         typer.Option(
@@ -78,10 +86,11 @@ def sample(
         _check_trajectory(out, devices, only_valid)
     if out is not None:
         _check_output(out)
-    from molfldd.model import variant
+    from molfldd.model import Manner, variant
 
     wanted = _Wanted(num, seed, batch_size, out)
-    with drawing(variant(checkpoint, steps), device, devices, joint) as drawer:
+    manner = Manner(joint, temperature)
+    with drawing(variant(checkpoint, steps), device, devices, manner) as drawer:
         drawer.model.check_steps(steps)
         if trajectory and out is not None:
             summary = _write_trajectories(drawer.model, wanted, out)

@@ -44,6 +44,21 @@ def example_noise(seed: int, index: int, rows: int, columns: int) -> Tensor:
     return torch.rand(rows, columns, generator=generator)
 
 
+def sharpened(log_probs: Tensor, categories: int, temperature: float) -> Tensor:
+    """Probabilities of the data's categories to the power of 1 / temperature, their sum kept.
+
+    What is beyond the data, the mask, thus comes as often as the model says.
+
+    Args:
+        log_probs: log v, (B, n, S) nats.
+        categories: K, of the states.
+        temperature: Below 1 the likelier ones get likelier, above 1 less likely.
+    """
+    values, beyond = log_probs[..., :categories], log_probs[..., categories:]
+    sum_kept = torch.logsumexp(values, -1, keepdim=True)
+    return torch.cat([torch.log_softmax(values / temperature, -1) + sum_kept, beyond], -1)
+
+
 class Sampler:
     """Draws examples from a trained reverse process.
 
@@ -52,6 +67,7 @@ class Sampler:
         prior: p(z_T).
         sizes: p(n).
         joint: How the elements of a block are drawn together; independently if it is not named.
+        temperature: See ``sharpened``; 1 leaves the model as it is.
     """
 
     def __init__(
@@ -60,11 +76,13 @@ class Sampler:
         prior: Prior,
         sizes: SizeDistribution,
         joint: Mapping[str, JointDraw] | None = None,
+        temperature: float = 1.0,
     ) -> None:
         self.reverse = reverse
         self.prior = prior
         self.sizes = sizes
         self.joint = joint or {}
+        self.temperature = temperature
         largest = torch.tensor([sizes.largest])
         self._lengths = {block.name: int(block.length(largest)) for block in reverse.blocks}
 
@@ -83,6 +101,14 @@ class Sampler:
             states[name] = self.joint.get(name, independent)(p, mask[name], uniform)
             start += NUMBERS * self._lengths[name]
         return states
+
+    def _probs(self, log_v: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.temperature != 1:
+            log_v = {
+                block.name: sharpened(log_v[block.name], block.categories, self.temperature)
+                for block in self.reverse.blocks
+            }
+        return {name: v.exp() for name, v in log_v.items()}
 
     @torch.no_grad()
     def sample(
@@ -109,7 +135,7 @@ class Sampler:
             t = torch.full_like(sizes, step)
             numbers = noise[:, 2 + self.reverse.steps - step]
             log_v = self.reverse.law(self.prior.onehot(z), mask, t).pick(numbers[:, -1])
-            z = self._draw({name: v.exp() for name, v in log_v.items()}, mask, numbers)
+            z = self._draw(self._probs(log_v), mask, numbers)
             states = [*states, z] if keep_trajectory else [z]
         return Samples(tuple(states), mask, sizes)
 

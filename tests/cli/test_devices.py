@@ -16,7 +16,7 @@ from program import Command, start
 
 from molfldd.cli.generation import Device, drawing
 from molfldd.errors import MolflddError, UsageError
-from molfldd.model import Model
+from molfldd.model import Manner, Model
 
 CHILDREN = "/proc/{0}/task/{0}/children"
 
@@ -36,7 +36,7 @@ def draw(
     ("suffix", "options"),
     [
         (".sdf", ("--num", 290)),
-        (".csv", ("--num", 100, "--joint", "independent")),
+        (".csv", ("--num", 100, "--joint", "independent", "--temperature", 0.7)),
         (".csv", ("--num", 3, "--only-valid")),
     ],
 )
@@ -148,7 +148,7 @@ def test_trajectories_are_drawn_by_one_process(
 def test_a_checkpoint_that_is_replaced_meanwhile(checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(checkpoint.read_bytes())
-    with drawing(str(path), Device.cpu, 2, None) as drawer:
+    with drawing(str(path), Device.cpu, 2, Manner()) as drawer:
         path.unlink()
         path.write_bytes(checkpoint.read_bytes())
         os.utime(path, ns=(0, 0))
@@ -159,7 +159,7 @@ def test_a_checkpoint_that_is_replaced_meanwhile(checkpoint: Path, tmp_path: Pat
 def test_a_missing_model(molfldd: Command) -> None:
     with (
         pytest.raises(UsageError, match="no model 'zinc99'"),
-        drawing("zinc99", Device.cpu, 2, None),
+        drawing("zinc99", Device.cpu, 2, Manner()),
     ):
         pass
     result = molfldd("sample", "--checkpoint", "missing.safetensors", "--devices", 2)

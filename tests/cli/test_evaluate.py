@@ -58,7 +58,7 @@ def test_evaluate_model_with_several_seeds(
     assert "2 runs" in result.out
     content = json.loads(report.read_text())
     assert content["seeds"] == [0, 1]
-    assert content["joint"] == "balanced"
+    assert (content["joint"], content["temperature"]) == ("balanced", 1.0)
     assert content["runs"] == 2
     assert content["protocol"]["samples"] == 120
 
@@ -80,10 +80,11 @@ def test_evaluate_model_compares_with_its_own_data(
         (["some.smi", "--out", "nowhere/report.json"], "no writable directory"),
         (["some.smi", "--reference", "zinc99"], "no reference 'zinc99'"),
         (["some.smi", "--reference", "missing.smi"], "missing.smi"),
-        (["some.smi", "--num", "3"], "--num, --seed, --devices and --joint"),
-        (["some.smi", "--seed", "3"], "--num, --seed, --devices and --joint"),
-        (["some.smi", "--joint", "balanced"], "--num, --seed, --devices and --joint"),
-        (["some.smi", "--devices", "2"], "--num, --seed, --devices and --joint"),
+        (["some.smi", "--num", "3"], "--num, --seed, --devices, --joint"),
+        (["some.smi", "--seed", "3"], "--num, --seed, --devices, --joint"),
+        (["some.smi", "--joint", "balanced"], "--num, --seed, --devices, --joint"),
+        (["some.smi", "--devices", "2"], "--num, --seed, --devices, --joint"),
+        (["some.smi", "--temperature", "0.9"], "--num, --seed, --devices, --joint"),
         (["empty.smi"], "no molecules"),
         (["zinc99"], "no model 'zinc99'"),
     ],

@@ -73,6 +73,7 @@ def test_sample_files_agree_with_stdout(molfldd: Command, checkpoint: Path, tmp_
         (["--device", "abacus"], "--device"),
         (["--steps", "7"], "not trained for 7 steps; it has: 3"),
         (["--joint", "smooth"], "known are: independent, balanced"),
+        (["--temperature", "0"], "must be positive"),
         (["--out", "molecules.xyz"], ".sdf"),
         (["--out", "molecules"], ".sdf"),
         (["--out", "nowhere/molecules.sdf"], "no directory nowhere"),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from molfldd.core.blocks import SizeDistribution, draw
 from molfldd.core.diffusion import Diffusion
-from molfldd.core.sampling import Sampler, Samples, example_noise
+from molfldd.core.sampling import Sampler, Samples, example_noise, sharpened
 
 SIZES = SizeDistribution(torch.tensor([0, 1, 3]))
 ONE_BELOW = 1 - 2.0**-24  # the largest number torch.rand can return
@@ -168,3 +168,30 @@ def test_size_distribution_counts_what_it_saw() -> None:
 def test_impossible_size_counts_are_refused(counts: list[int]) -> None:
     with pytest.raises(ValueError, match="non-negative"):
         SizeDistribution(torch.tensor(counts))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 0.9, 1.0, 2.0])
+def test_temperature_is_a_power_of_the_categories_and_leaves_the_mask(temperature: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    p = torch.rand(3, 5, 4, generator=generator, dtype=torch.float64)
+    p = p / p.sum(-1, keepdim=True)
+    found = sharpened(p.log(), 3, temperature).exp()
+    expected = p[..., :3] ** (1 / temperature)
+    expected *= (1 - p[..., 3:]) / expected.sum(-1, keepdim=True)
+    torch.testing.assert_close(found, torch.cat([expected, p[..., 3:]], -1))
+
+
+def test_temperature_one_changes_nothing_and_little_of_it_takes_the_likeliest() -> None:
+    model = sampler("fixed-absorbing")
+    plain = model.sample(0, range(500)).codes
+    seen = {}
+    for temperature in (1.0 + 1e-9, 0.3, 1e-6):
+        model.temperature = temperature
+        seen[temperature] = model.sample(0, range(500)).codes
+    for name, codes in plain.items():
+        assert torch.equal(seen[1.0 + 1e-9][name], codes)
+
+    def kinds(codes: dict[str, Tensor]) -> int:
+        return len(torch.cat(list(codes.values()), 1).unique(dim=0))
+
+    assert kinds(seen[1e-6]) < kinds(seen[0.3]) < kinds(plain)
