@@ -59,8 +59,8 @@ class ProcessConfig:
             and changed values); all but the first are learned.
         reverse: "direct" (softmax), "jump" (stay or jump) or "unmasking" (for masking only).
         components: Factorized laws that a step of the reverse process mixes; 1 is Eq. (7).
-        coupling: Between the marginals of a learned process: "maximum" (Eq. (11)), or
-            "independent" as a control.
+        coupling: Between the marginals of a learned process: "maximum" (Eq. (11)), "monotone" (for
+            states that are numbers), or "independent" as a control.
         pin_power: How loose the pinned marginals are.
         even_pace: For learned masking: the share of its pace that is even; 1 learns no pace.
         change: For "mixed": the largest share of what is not masked that may change its value.
@@ -71,7 +71,7 @@ class ProcessConfig:
     forward: Literal["fixed", "free", "pinned", "masking", "mixed"] = "masking"
     reverse: Literal["direct", "jump", "unmasking"] = "unmasking"
     components: int = 1
-    coupling: Literal["maximum", "independent"] = "maximum"
+    coupling: Literal["maximum", "monotone", "independent"] = "maximum"
     pin_power: float = 2.0
     even_pace: float = 1.0
     change: float = 0.5
@@ -90,12 +90,12 @@ class ProcessConfig:
                 f"forward '{self.forward}' changes values besides masking them; it needs "
                 "reverse 'direct' or 'jump'"
             )
-        if self.coupling == "independent" and self.forward == "fixed":
+        if self.coupling != "maximum" and self.forward == "fixed":
             raise ValueError("forward 'fixed' has the coupling of its own Markov chain")
-        if self.coupling == "independent" and self.reverse == "unmasking":
+        if self.coupling != "maximum" and self.reverse == "unmasking":
             raise ValueError(
-                "coupling 'independent' masks again what was revealed; it needs reverse 'direct' "
-                "or 'jump'"
+                f"coupling '{self.coupling}' masks again what was revealed; it needs reverse "
+                "'direct' or 'jump'"
             )
         if not 1 <= self.pin_power < math.inf:
             raise ValueError(f"pin_power must be at least 1 and finite, got {self.pin_power}")

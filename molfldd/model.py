@@ -20,7 +20,7 @@ from molfldd.core.blocks import (
     marginal_prior,
     uniform_prior,
 )
-from molfldd.core.coupling import independent_coupling
+from molfldd.core.coupling import MonotoneCoupling, Plan, independent_coupling, maximum_coupling
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import (
     FixedForward,
@@ -63,6 +63,12 @@ _FORWARD: dict[
     ),
 }
 
+_COUPLING: dict[str, Callable[[torch.Tensor, torch.Tensor], Plan]] = {
+    "maximum": maximum_coupling,
+    "monotone": MonotoneCoupling,
+    "independent": independent_coupling,
+}
+
 _REVERSE: dict[str, type[DirectReverse] | type[JumpReverse] | type[UnmaskingReverse]] = {
     "direct": DirectReverse,
     "jump": JumpReverse,
@@ -80,8 +86,7 @@ def build_forward(
 ) -> ForwardProcess:
     """q_phi of a recipe."""
     process = _FORWARD[config.forward](config, blocks, prior, network)
-    if config.coupling == "independent":
-        process.coupling = independent_coupling
+    process.coupling = _COUPLING[config.coupling]
     return process
 
 

@@ -1,6 +1,7 @@
 r"""Transport plans between two marginals of one element: the forward posterior q(z_s | z_t, x).
 
-Every plan used here sends state ``k`` either to itself or to one common target distribution,
+Every plan but the monotone one sends state ``k`` either to itself or to one common target
+distribution,
 
 .. math:: q(z_s = j \mid z_t = k) = keep^k\,[j = k] + move^k\, target^j,
 
@@ -11,14 +12,32 @@ so a posterior costs O(S) and no S x S matrix is ever built. The consistency of 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
 
+class Plan(Protocol):
+    """A plan from u_t to u_s, for every element at once."""
+
+    def posterior(self, z: Tensor) -> Tensor:
+        """q(z_s | z_t = z), Eq. (10); for a point inside the simplex the mixture, Eq. (14).
+
+        Args:
+            z: One-hot states or simplex points, (..., S).
+
+        Returns:
+            Probabilities of z_s, (..., S).
+        """
+
+    def repeat(self, times: int) -> Self:
+        """The plans ``times`` times over along the first axis."""
+
+
 @dataclass(frozen=True)
 class Coupling:
-    """A plan from u_t to u_s, for every element at once.
+    """A plan that leaves a state alone or sends it to the common target; see ``Plan``.
 
     Attributes:
         keep: Probability to stay in each state as the plan's diagonal part, (..., S).
@@ -31,20 +50,44 @@ class Coupling:
     target: Tensor
 
     def posterior(self, z: Tensor) -> Tensor:
-        """q(z_s | z_t = z), Eq. (11); for a point inside the simplex the relaxation of Eq. (14).
-
-        Args:
-            z: One-hot states or simplex points, (..., S).
-
-        Returns:
-            Probabilities of z_s, (..., S).
-        """
+        """See ``Plan``."""
         return z * self.keep + (z * self.move).sum(-1, keepdim=True) * self.target
 
     def repeat(self, times: int) -> Coupling:
-        """The plans ``times`` times over along the first axis."""
+        """See ``Plan``."""
         return Coupling(
             *(x.repeat(times, *[1] * (x.ndim - 1)) for x in (self.keep, self.move, self.target))
+        )
+
+
+@dataclass(frozen=True)
+class MonotoneCoupling:
+    """The plan that keeps the order: the lower part of z_t becomes the lower part of z_s.
+
+    For states that are numbers, such as coordinates. Both marginals are laid out side by side on
+    [0, 1]; state k of z_t goes to the states of z_s that it overlaps. Of all plans it moves by the
+    least squared distance, |z_t - z_s|^2 on average, and by the least of any convex cost. A
+    posterior costs O(S^2).
+
+    Attributes:
+        u_s: Marginals at the earlier step, (..., S).
+        u_t: Marginals at the later step, (..., S).
+    """
+
+    u_s: Tensor
+    u_t: Tensor
+
+    def posterior(self, z: Tensor) -> Tensor:
+        """See ``Plan``."""
+        end_s, end_t = self.u_s.cumsum(-1)[..., None, :], self.u_t.cumsum(-1)[..., None]
+        start_s, start_t = end_s - self.u_s[..., None, :], end_t - self.u_t[..., None]
+        overlap = (torch.minimum(end_s, end_t) - torch.maximum(start_s, start_t)).clamp(min=0)
+        return (ratio(z, self.u_t)[..., None] * overlap).sum(-2)
+
+    def repeat(self, times: int) -> MonotoneCoupling:
+        """See ``Plan``."""
+        return MonotoneCoupling(
+            *(u.repeat(times, *[1] * (u.ndim - 1)) for u in (self.u_s, self.u_t))
         )
 
 

@@ -1,5 +1,7 @@
 """Transport plans between marginals, by their defining properties."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,11 +9,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from molfldd.core.coupling import (
-    Coupling,
+    MonotoneCoupling,
+    Plan,
     independent_coupling,
     markov_coupling,
     maximum_coupling,
 )
+
+every_plan = pytest.mark.parametrize("build", [maximum_coupling, MonotoneCoupling])
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6}
 
@@ -36,9 +41,10 @@ def pairs_of_marginals(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
     return u_s, u_t
 
 
-def matrix(plan: Coupling) -> Tensor:
+def matrix(plan: Plan) -> Tensor:
     """q(z_s = column | z_t = row)."""
-    return plan.posterior(torch.eye(len(plan.keep), dtype=plan.keep.dtype))
+    like = plan.u_t if isinstance(plan, MonotoneCoupling) else plan.keep
+    return plan.posterior(torch.eye(len(like), dtype=like.dtype))
 
 
 @given(pairs_of_marginals(), st.sampled_from([torch.float64, torch.float32]))
@@ -90,11 +96,12 @@ def test_maximum_coupling_of_a_worked_example() -> None:
     torch.testing.assert_close(matrix(maximum_coupling(u_s, u_t)), expected)
 
 
+@every_plan
 @given(pairs_of_marginals(), st.data())
 def test_relaxed_posterior_is_the_mixture_of_the_hard_ones(
-    pair: tuple[Tensor, Tensor], data: st.DataObject
+    build: Callable[[Tensor, Tensor], Plan], pair: tuple[Tensor, Tensor], data: st.DataObject
 ) -> None:
-    plan = maximum_coupling(*pair)
+    plan = build(*pair)
     z = data.draw(marginals(len(pair[0])))
     torch.testing.assert_close(plan.posterior(z), z @ matrix(plan), atol=1e-12, rtol=0)
 
@@ -119,6 +126,36 @@ def test_markov_coupling_is_bayes_rule(
 
 
 @given(pairs_of_marginals())
+def test_the_monotone_coupling_is_the_plan_that_keeps_the_order(
+    pair: tuple[Tensor, Tensor],
+) -> None:
+    """It has both marginals, and no two parts of it cross."""
+    u_s, u_t = pair
+    plan = u_t[:, None] * matrix(MonotoneCoupling(u_s, u_t))
+    torch.testing.assert_close(plan.sum(0), u_s, atol=1e-12, rtol=0)
+    torch.testing.assert_close(plan.sum(1), u_t, atol=1e-12, rtol=0)
+    for k, j in (plan > 1e-9).nonzero().tolist():
+        assert plan[:k, j + 1 :].sum() < 1e-9
+        assert plan[k + 1 :, :j].sum() < 1e-9
+
+
+@given(pairs_of_marginals())
+def test_the_monotone_coupling_moves_by_the_least_squared_distance(
+    pair: tuple[Tensor, Tensor],
+) -> None:
+    u_s, u_t = pair
+    states = torch.arange(len(u_s), dtype=u_s.dtype)
+    squared = (states[:, None] - states) ** 2
+
+    def cost(plan: Plan) -> Tensor:
+        return (u_t[:, None] * matrix(plan) * squared).sum()
+
+    least = cost(MonotoneCoupling(u_s, u_t))
+    assert least <= cost(maximum_coupling(u_s, u_t)) + 1e-9
+    assert least <= cost(independent_coupling(u_s, u_t)) + 1e-9
+
+
+@given(pairs_of_marginals())
 def test_independent_coupling_forgets_z_t(pair: tuple[Tensor, Tensor]) -> None:
     u_s, u_t = pair
     q = matrix(independent_coupling(u_s, u_t))
@@ -126,10 +163,13 @@ def test_independent_coupling_forgets_z_t(pair: tuple[Tensor, Tensor]) -> None:
     torch.testing.assert_close(u_t @ q, u_s)
 
 
+@every_plan
 @given(pairs_of_marginals(), st.integers(0, 5))
-def test_values_and_gradients_are_finite(pair: tuple[Tensor, Tensor], state: int) -> None:
+def test_values_and_gradients_are_finite(
+    build: Callable[[Tensor, Tensor], Plan], pair: tuple[Tensor, Tensor], state: int
+) -> None:
     u_s, u_t = (u.float().requires_grad_() for u in pair)
-    plan = maximum_coupling(u_s, u_t)
+    plan = build(u_s, u_t)
     q = plan.posterior(torch.nn.functional.one_hot(torch.tensor(state % len(u_s)), len(u_s)))
     (q * torch.arange(1.0, len(u_s) + 1)).sum().backward()
     assert q.isfinite().all()
@@ -139,12 +179,15 @@ def test_values_and_gradients_are_finite(pair: tuple[Tensor, Tensor], state: int
     assert u_t.grad.isfinite().all()
 
 
+@every_plan
 @pytest.mark.parametrize("tiny", [1e-37, 1e-39, 1e-44])
 @pytest.mark.parametrize("other", [0.0, 1e-41, 0.5])
-def test_gradients_are_finite_at_the_edge_of_float32(tiny: float, other: float) -> None:
+def test_gradients_are_finite_at_the_edge_of_float32(
+    tiny: float, other: float, build: Callable[[Tensor, Tensor], Plan]
+) -> None:
     u_s = torch.tensor([other, 1 - other, 0.0], requires_grad=True)
     u_t = torch.tensor([tiny, 1.0, tiny], requires_grad=True)
-    plan = maximum_coupling(u_s, u_t)
+    plan = build(u_s, u_t)
     plan.posterior(torch.tensor([0.0, 1.0, 0.0])).square().sum().backward()
     assert u_t.grad is not None
     assert u_s.grad is not None
@@ -152,9 +195,12 @@ def test_gradients_are_finite_at_the_edge_of_float32(tiny: float, other: float) 
     assert u_s.grad.isfinite().all()
 
 
-def test_repeat_puts_whole_batch_after_whole_batch() -> None:
+@every_plan
+def test_repeat_puts_whole_batch_after_whole_batch(
+    build: Callable[[Tensor, Tensor], Plan],
+) -> None:
     u = torch.rand(2, 3, 4).softmax(-1)
-    plan = maximum_coupling(u, u.flip(0))
+    plan = build(u, u.flip(0))
     z = torch.eye(4)[torch.randint(4, (6, 3))]
     once = torch.cat([plan.posterior(part) for part in z.split(2)])
     assert torch.equal(plan.repeat(3).posterior(z), once)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from molfldd.core.blocks import Batch, Block, Prior, Probs
-from molfldd.core.coupling import Coupling, maximum_coupling
+from molfldd.core.coupling import Plan, maximum_coupling
 from molfldd.core.forward.transitions import MaskingTransition, Transition
 
 RAREST = 1e-6
@@ -38,7 +38,7 @@ class ForwardProcess(nn.Module, ABC):
             raise ValueError(f"a process needs at least 1 step, got {steps}")
         self.blocks = tuple(blocks)
         self.steps = steps
-        self.coupling: Callable[[Tensor, Tensor], Coupling] = maximum_coupling
+        self.coupling: Callable[[Tensor, Tensor], Plan] = maximum_coupling
         if prior.learned:
             logits = {name: p.clamp(min=RAREST).log() for name, p in prior.probs.items()}
             self.prior_logits = nn.ParameterDict(logits)
@@ -79,7 +79,7 @@ class ForwardProcess(nn.Module, ABC):
             for name, u in inner.items()
         }
 
-    def couple(self, u_s: Probs, u_t: Probs, t: Tensor) -> dict[str, Coupling]:
+    def couple(self, u_s: Probs, u_t: Probs, t: Tensor) -> dict[str, Plan]:
         """The plan of each block from u_t to u_s, by ``self.coupling``."""
         return {name: self.coupling(u_s[name], u) for name, u in u_t.items()}
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from molfldd.core.blocks import Batch, Block, Prior, Probs
-from molfldd.core.coupling import Coupling, markov_coupling, ratio
+from molfldd.core.coupling import Plan, markov_coupling, ratio
 from molfldd.core.forward.base import ForwardProcess, interpolate
 from molfldd.core.forward.transitions import MaskingTransition, Transition
 
@@ -43,7 +43,7 @@ class FixedForward(ForwardProcess):
 
         return MaskingTransition(batch.codes, masked(t - 1), masked(t), self.prior)
 
-    def couple(self, u_s: Probs, u_t: Probs, t: Tensor) -> dict[str, Coupling]:
+    def couple(self, u_s: Probs, u_t: Probs, t: Tensor) -> dict[str, Plan]:
         """Bayes' rule for the Markov chain."""
         stay = ratio(self.kept(t), self.kept(t - 1))[:, None, None]
         return {

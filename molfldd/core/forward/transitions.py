@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from molfldd.core.blocks import Codes, Prior, Probs, draw
-from molfldd.core.coupling import Coupling, maximum_coupling, ratio
+from molfldd.core.coupling import Plan, maximum_coupling, ratio
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Transition:
 
     u_s: Probs
     u_t: Probs
-    couplings: Mapping[str, Coupling]
+    couplings: Mapping[str, Plan]
 
     def posterior(self, z: Probs) -> dict[str, Tensor]:
         """q(z_s | z_t, x) at one-hot states or simplex points, (B, n, S) per block."""
@@ -82,7 +82,7 @@ class MaskingTransition:
         return self._marginals(self.masked_t)
 
     @cached_property
-    def couplings(self) -> Mapping[str, Coupling]:
+    def couplings(self) -> Mapping[str, Plan]:
         """The plan of each block from u_t to u_s, by Eq. (11)."""
         return {name: maximum_coupling(self.u_s[name], u) for name, u in self.u_t.items()}
 
