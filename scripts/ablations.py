@@ -109,6 +109,7 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "estimator: straight-through": estimator("{kind: straight-through}"),
         "estimator: ReinMax": estimator("{kind: reinmax}"),
         "estimator: Concrete": estimator("{kind: concrete}"),
+        "identity: random order": learned("data.order=random"),
         "identity: none": learned("network.identity=none"),
         "identity: none, conventional": fixed("network.identity=none"),
         "optimizer: AdamW": learned("training.optimizer=adamw"),
