@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from molfldd.core.clock import Clock
 from molfldd.core.estimators import (
     ConcreteRelaxation,
     ControlVariate,
@@ -52,7 +53,7 @@ class ProcessConfig:
     """The two processes.
 
     Attributes:
-        steps: T.
+        steps: T, or several, among which one can choose when sampling.
         prior: p(z_T): "uniform", "marginal" (as frequent as in the data), "learned" (from there
             on) or "absorbing" (masked).
         forward: "fixed" (conventional diffusion), "free", "pinned", "masking" or "mixed" (masking
@@ -66,7 +67,7 @@ class ProcessConfig:
         change: For "mixed": the largest share of what is not masked that may change its value.
     """
 
-    steps: int = 10
+    steps: int | tuple[int, ...] = 10
     prior: Literal["uniform", "marginal", "learned", "absorbing"] = "absorbing"
     forward: Literal["fixed", "free", "pinned", "masking", "mixed"] = "masking"
     reverse: Literal["direct", "jump", "unmasking"] = "unmasking"
@@ -77,8 +78,7 @@ class ProcessConfig:
     change: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        Clock(self.steps)
         if self.components < 1:
             raise ValueError(f"components must be at least 1, got {self.components}")
         if self.forward in ("masking", "mixed") and self.prior != "absorbing":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from molfldd.core.blocks import (
     marginal_prior,
     uniform_prior,
 )
+from molfldd.core.clock import Clock
 from molfldd.core.coupling import MonotoneCoupling, Plan, independent_coupling, maximum_coupling
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import (
@@ -116,10 +118,12 @@ class Manner:
         joint: Name of the domain's ``joint_draws``, how the elements of a step go together; None
             for the domain's own.
         temperature: Of the values of elements, see ``molfldd.core.sampling.sharpened``.
+        steps: How many, one of the numbers it was trained for; None for the first of them.
     """
 
     joint: str | None = None
     temperature: float = 1.0
+    steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -142,14 +146,15 @@ class Model:
 
     @property
     def steps(self) -> int:
-        """The number of steps the model was trained for."""
-        return self.config.process.steps
+        """The number of steps the model samples in."""
+        return self.sampler.steps
 
     def drawing(self, manner: Manner) -> Model:
-        """The model drawing in a certain manner; changed in place.
+        """The model drawing in a certain manner.
 
         Raises:
-            UsageError: if the domain has no such joint draw, or the temperature is not positive.
+            UsageError: if the domain has no such joint draw, the temperature is not positive, or
+                it was not trained for so many steps.
         """
         joint, known = manner.joint or self.domain.joint, self.domain.joint_draws()
         if joint not in known:
@@ -159,13 +164,23 @@ class Model:
             )
         if manner.temperature <= 0:
             raise UsageError(f"the temperature must be positive, got {manner.temperature:g}")
-        self.sampler.joint, self.sampler.temperature = known[joint], manner.temperature
-        return self
+        model = self.in_steps(manner.steps)
+        model.sampler.joint, model.sampler.temperature = known[joint], manner.temperature
+        return model
 
-    def check_steps(self, steps: int | None) -> None:
-        """Refuse a number of steps the model was not trained for, with a ``UsageError``."""
-        if steps is not None and steps != self.steps:
-            raise UsageError(f"this model was not trained for {steps} steps; it has: {self.steps}")
+    def in_steps(self, steps: int | None) -> Model:
+        """A copy that samples in so many steps; in as many as it did for None.
+
+        Raises:
+            UsageError: if it was not trained for them.
+        """
+        walks = self.sampler.reverse.clock.walks
+        if steps is not None and steps not in walks:
+            known = ", ".join(str(walk) for walk in sorted(walks))
+            raise UsageError(f"this model was not trained for {steps} steps; it has: {known}")
+        sampler = copy(self.sampler)
+        sampler.steps = steps or self.steps
+        return replace(self, sampler=sampler)
 
     def stream(self, count: int, *, seed: int = 0, batch_size: int = 500) -> Iterator[list[Any]]:
         """``count`` decoded examples in batches, in constant memory."""
@@ -188,15 +203,14 @@ class Model:
 
         Args:
             count: How many.
-            steps: The model's own number of steps, or None for the same.
+            steps: A number of steps it was trained for; None for the first of them.
             seed: Same seed, same examples, whatever the batch size.
             batch_size: Examples computed at once.
 
         Raises:
             UsageError: for steps the model was not trained for, or numbers below 1.
         """
-        self.check_steps(steps)
-        drawn = self.stream(count, seed=seed, batch_size=batch_size)
+        drawn = self.in_steps(steps).stream(count, seed=seed, batch_size=batch_size)
         return [example for batch in drawn for example in batch]
 
     def trajectories(
@@ -235,7 +249,7 @@ def model_header(config: Config[Any, Any], data: Data, metrics: dict[str, Any]) 
         "domain": data.domain.to_json(),
         "config": config.model_dump(mode="json"),
         "sizes": SizeDistribution.of(data.train.sizes).counts.tolist(),
-        "steps": [config.process.steps],
+        "steps": list(Clock(config.process.steps).walks),
         "fingerprint": data.fingerprint,
         "metrics": metrics,
     }

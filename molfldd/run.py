@@ -246,7 +246,8 @@ class Run:
         return -float(self.sizes.log_prob(self.data.train.sizes).mean())
 
     def _log_training(self, iteration: Iteration, profile: Profile) -> float:
-        bound = float(profile.kl.sum()) + self.size_term
+        walks = self.trainer.diffusion.clock.walks
+        bound = float(profile.kl.sum()) / len(walks) + self.size_term
         kl = {
             name: [round(v, 4) for v in profile.kl[:, i].tolist()]
             for i, name in enumerate(self.block_names)
@@ -289,13 +290,24 @@ class Run:
                 "seconds": round(self.seconds, 1),
                 **quality,
                 **report.to_json(),
+                **self._other_bounds(),
             }
         )
         for message in complaints(report, self.soft_bound):
             self.log({"event": "warning", "iteration": number, "message": message})
 
-    def bound(self) -> BoundReport:
-        """The bound of the averaged model on held-out examples, always the same ones."""
+    def _other_bounds(self) -> dict[str, Any]:
+        """The bounds in the other numbers of steps, if there are any."""
+        others = self.trainer.diffusion.clock.walks[1:]
+        bounds = {str(steps): round(self.bound(steps).total, 4) for steps in others}
+        return {"other_bounds": bounds} if others else {}
+
+    def bound(self, steps: int | None = None) -> BoundReport:
+        """The bound of the averaged model on held-out examples, always the same ones.
+
+        Args:
+            steps: T, one of those it is trained for; the first of them by default.
+        """
         disguise = torch.Generator().manual_seed(0)
         batches = [
             self.data.test.drawn(rows, disguise).to(self.fabric.device)
@@ -303,7 +315,7 @@ class Run:
         ]
         generator = torch.Generator(self.fabric.device).manual_seed(0)
         with self.fabric.autocast():
-            return evaluate_bound(self.trainer.averaged, batches, self.sizes, generator)
+            return evaluate_bound(self.trainer.averaged, batches, self.sizes, generator, steps)
 
     def quality(self) -> dict[str, float]:
         """Quality of samples of the averaged model, always of the same seed."""

@@ -1,9 +1,10 @@
 """What each part of the method is worth: variants of the QM9 recipe, trained for the same time.
 
-Every variant is trained from nothing for the same CPU time of one thread, a part of it learning
-and the rest polishing; how many iterations that is follows from the time that one takes, measured
-beforehand. Then it is sampled and scored. The network is a small one, so that a variant takes
-minutes; compare the lines of a table with each other.
+Every variant is trained for the same CPU time of one thread, a part of it learning and the rest
+polishing; how many iterations that is follows from the time that one takes, measured beforehand.
+It begins with nothing, or with the networks of a model that another study has left (--init). Then
+it is sampled and scored. The network is a small one, so that a variant takes minutes; compare the
+lines of a table with each other.
 
 Results are kept in FOLDER/STUDY.jsonl; what is there already is not trained again, so a study can
 be interrupted, and extended by further seeds.
@@ -13,8 +14,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Annotated, Any, cast
@@ -81,22 +83,18 @@ def estimator(text: str) -> Variant:
 
 
 STEPS = (10, 4, 2, 20, 1, 50, 100)
-"""The most telling first."""
+"""Among which one network can choose; the first is that of the other studies."""
 
 STUDIES: dict[str, dict[str, Variant]] = {
     "steps": {
-        f"{kind}, T = {t}": build(f"process.steps={t}")
-        for t in STEPS
-        for kind, build in (("conventional masking", fixed), ("learned masking", learned))
-        if t > 1 or build is fixed
+        "conventional masking": fixed(f"process.steps={list(STEPS)}"),
+        "learned masking": learned(f"process.steps={list(STEPS)}"),
     },
     "parts": {
         "learned masking (the default)": learned(),
         "conventional masking": fixed(),
         "conventional, uniform prior": fixed("process.prior=uniform", "process.reverse=jump"),
         "conventional, marginal prior": fixed("process.prior=marginal", "process.reverse=jump"),
-        "learned masking, even pace": learned("process.even_pace=1"),
-        "learned masking, free pace": learned("process.even_pace=0.02"),
         "masking and changed values": learned("process.forward=mixed", "process.reverse=jump"),
         "pinned marginals": general("process.forward=pinned"),
         "free marginals": general("process.forward=free"),
@@ -104,15 +102,24 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "reverse: keep or jump": learned("process.reverse=jump"),
         "reverse: mixture of 4": learned("process.components=4"),
         "coupling: independent": learned("process.coupling=independent", "process.reverse=jump"),
-        "estimator: leave-one-out, K = 2": estimator("{kind: leave-one-out, samples: 2}"),
-        "estimator: REINFORCE": estimator("{kind: reinforce}"),
-        "estimator: straight-through": estimator("{kind: straight-through}"),
-        "estimator: ReinMax": estimator("{kind: reinmax}"),
-        "estimator: Concrete": estimator("{kind: concrete}"),
         "identity: random order": learned("data.order=random"),
         "identity: none": learned("network.identity=none"),
         "identity: none, conventional": fixed("network.identity=none"),
         "optimizer: AdamW": learned("training.optimizer=adamw"),
+    },
+    "learning": {
+        "nothing learned: conventional masking": fixed(),
+        "control variate, K = 2 (the default)": learned(),
+        "control variate, K = 1": estimator("{kind: control-variate, samples: 1}"),
+        "leave-one-out, K = 2": estimator("{kind: leave-one-out, samples: 2}"),
+        "REINFORCE": estimator("{kind: reinforce}"),
+        "straight-through": estimator("{kind: straight-through}"),
+        "ReinMax": estimator("{kind: reinmax}"),
+        "Concrete": estimator("{kind: concrete}"),
+        "even pace": learned("process.even_pace=1"),
+        "free pace": learned("process.even_pace=0.02"),
+        "half the rate": learned("phases.0.lr_forward=0.00025"),
+        "twice the rate": learned("phases.0.lr_forward=0.001"),
     },
 }
 """The tables by name."""
@@ -120,40 +127,66 @@ STUDIES: dict[str, dict[str, Variant]] = {
 
 def paces(variant: Variant, folder: Path) -> list[float]:
     """CPU seconds of an iteration of each phase, after a few that do not count."""
-    short = [f"phases.{i}.iterations=40" for i in (0, 1)]
+    short = [f"phases.{i}.iterations=80" for i in (0, 1)]
     run = Run(variant.config(*short), folder, ENGINE)
     clock = [time.process_time()]
     for _ in run.trainer.run():
         clock.append(time.process_time())
-    return [(clock[40 * i + 40] - clock[40 * i + 10]) / 30 for i in (0, 1)]
+    return [(clock[80 * i + 80] - clock[80 * i + 20]) / 60 for i in (0, 1)]
 
 
-def train(variant: Variant, minutes: float, seed: int, folder: Path) -> dict[str, float]:
-    """Train a variant for the time it has, into the folder; what it took, and its bound."""
+@dataclass(frozen=True)
+class Budget:
+    """What every variant of a table has.
+
+    Attributes:
+        minutes: CPU time of its training.
+        samples: Molecules to score.
+        init: The model to begin with, if any.
+    """
+
+    minutes: float
+    samples: int
+    init: Path | None
+
+
+def measured(variant: Variant, budget: Budget, seed: int, folder: Path) -> Iterator[dict[str, Any]]:
+    """Train a variant into the folder; what it took, and what came of it in each number of steps.
+
+    Raises:
+        KeyboardInterrupt: if the training is stopped.
+    """
     shares = zip((LEARNING, 1 - LEARNING), paces(variant, folder), strict=True)
-    iterations = [max(1, round(60 * minutes * share / pace)) for share, pace in shares]
+    iterations = [max(1, round(60 * budget.minutes * share / pace)) for share, pace in shares]
     lengths = [f"phases.{i}.iterations={n}" for i, n in enumerate(iterations)]
     config = variant.config(*lengths, f"training.seed={seed}")
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(config, folder, ENGINE)
+    if budget.init is not None:
+        run.start_from(budget.init)
     started = time.process_time()
     run.train(Console(quiet=True))
+    if run.trainer.iteration < sum(iterations):
+        raise KeyboardInterrupt
     spent = (time.process_time() - started) / 60
-    report = run.bound()
-    return {
-        "learning": iterations[0],
-        "polishing": iterations[1],
-        "minutes": spent,
-        "bound": report.total,
-        "steps": config.process.steps,
-        "steps_in_use": report.steps_in_use,
-    }
+    for steps in run.trainer.diffusion.clock.walks:
+        report = run.bound(steps)
+        yield {
+            "learning": iterations[0],
+            "polishing": iterations[1],
+            "minutes": spent,
+            "bound": report.total,
+            "steps": steps,
+            "steps_in_use": report.steps_in_use,
+            **scores(folder / MODEL, steps, budget.samples),
+        }
 
 
-def scores(path: Path, num: int) -> dict[str, float | None]:
+def scores(path: Path, steps: int, num: int) -> dict[str, float | None]:
     """Scores of samples of a trained model, seed 0."""
     model = load_model(path)
-    report = model.domain.evaluate([model.sample(num)], model.config.data, model.metrics, None)
+    drawn = model.sample(num, steps=steps)
+    report = model.domain.evaluate([drawn], model.config.data, model.metrics, None)
     found = asdict(cast(Report, report).scores)
     return {name: found[name] for name in ("valid", "unique", "fcd")}
 
@@ -176,13 +209,13 @@ def table(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> str:
         "minutes": (1, 1),
     }
     headings = "bound|valid %|unique %|FCD|steps in use|iterations: learn|polish|CPU minutes"
-    lines = [["variant", "seeds", *headings.split("|")]]
+    lines = [["variant", "steps", "seeds", *headings.split("|")]]
     lines.append(["---"] * len(lines[0]))
-    for name in names:
-        found = [result for result in results if result["variant"] == name]
+    for name, steps in product(names, sorted({result["steps"] for result in results})):
+        found = [r for r in results if (r["variant"], r["steps"]) == (name, steps)]
         if found:
             cells = [cell([r[key] for r in found], *how) for key, how in columns.items()]
-            lines.append([name, str(len(found)), *cells])
+            lines.append([name, str(steps), str(len(found)), *cells])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -205,25 +238,25 @@ def main(
     seeds: Annotated[int, typer.Option(min=1, help="Training seeds 0, 1, ...")] = 1,
     num: Annotated[int, typer.Option(min=2, help="Molecules to score.")] = 5_000,
     only: Annotated[list[str] | None, typer.Option(help="Only this variant.")] = None,
+    init: Annotated[Path | None, typer.Option(help="Checkpoint to begin with.")] = None,
 ) -> None:
     """Measure what is missing of a study and print its table."""
     if study not in STUDIES:
         raise UsageError(f"there is no study '{study}'; known are: {', '.join(STUDIES)}")
     torch.set_num_threads(1)
-    variants = STUDIES[study]
-    path = out / f"{study}.jsonl"
-    for seed in range(seeds):
-        for name in only or variants:
-            key = {"variant": name, "seed": seed, "budget": minutes, "samples": num}
-            if any(key.items() <= result.items() for result in study_results(path)):
-                continue
-            folder = out / "runs" / f"{study}-{list(variants).index(name)}-{seed}"
-            result = key | train(variants[name], minutes, seed, folder)
-            result |= scores(folder / MODEL, num)
+    variants, budget, path = STUDIES[study], Budget(minutes, num, init), out / f"{study}.jsonl"
+    given = {"budget": minutes, "samples": num, "init": str(init) if init else None}
+    for seed, name in product(range(seeds), only or variants):
+        key = {"variant": name, "seed": seed, **given}
+        if any(key.items() <= result.items() for result in study_results(path)):
+            continue
+        folder = out / "runs" / f"{study}-{list(variants).index(name)}-{seed}-{minutes:g}"
+        for result in measured(variants[name], budget, seed, folder):
             with path.open("a") as file:
-                file.write(json.dumps(result) + "\n")
-            print(table([name], [result]), flush=True)
-    print(table(list(variants), study_results(path)))
+                file.write(json.dumps(key | result) + "\n")
+            print(json.dumps(key | result), flush=True)
+    results = [result for result in study_results(path) if given.items() <= result.items()]
+    print(table(list(variants), results))
     print(f"\n{num:,} molecules each, drawn with seed 0; {minutes:g} CPU minutes of training.")
 
 

@@ -15,6 +15,7 @@ from molfldd.cli.generation import (
     Devices,
     Generation,
     JointOption,
+    StepsOption,
     TemperatureOption,
     drawing,
 )
@@ -69,6 +70,7 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Examples sampled at once.")] = 500,
     device: Annotated[Device, typer.Option(help="Where to sample.")] = Device.auto,
     devices: Devices = 1,
+    steps: StepsOption = None,
     joint: JointOption = None,
     temperature: TemperatureOption = 1.0,
     out: Annotated[
@@ -87,18 +89,20 @@ def evaluate(
     if _is_model(source):
         if domain is not None:
             raise UsageError("--domain is for files; a model knows its own domain")
-        from molfldd.model import Manner
+        from molfldd.model import Manner, variant
 
-        with drawing(source, device, devices, Manner(joint, temperature)) as drawer:
+        manner = Manner(joint, temperature, steps)
+        with drawing(variant(source, steps), device, devices, manner) as drawer:
             report = _evaluate_model(drawer, reference, num, seed or [0], batch_size)
             origin["joint"] = joint or drawer.model.domain.joint
             origin["temperature"] = temperature
-    elif (num, seed, devices, joint, temperature) == (None, None, 1, None, 1.0):
+            origin["steps"] = drawer.model.steps
+    elif (num, seed, devices, steps, joint, temperature) == (None, None, 1, None, None, 1.0):
         report = _evaluate_file(Path(source), domain or "molecules", reference)
     else:
         raise UsageError(
-            "--num, --seed, --devices, --joint and --temperature are for models to sample from, "
-            "not for a file"
+            "--num, --seed, --devices, --steps, --joint and --temperature are for models to "
+            "sample from, not for a file"
         )
     _show(report)
     if out is not None:

@@ -49,6 +49,17 @@ JointOption = Annotated[
 ]
 """The option of how the elements of a step are drawn together."""
 
+StepsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--steps",
+        min=1,
+        help="Sampling steps: 4 or 10 with the embedded models of QM9; a checkpoint has those "
+        "that it was trained for.",
+    ),
+]
+"""The option of how many steps a model takes."""
+
 TemperatureOption = Annotated[
     float,
     typer.Option(

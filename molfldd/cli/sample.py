@@ -15,6 +15,7 @@ from molfldd.cli.generation import (
     Devices,
     Generation,
     JointOption,
+    StepsOption,
     TemperatureOption,
     drawing,
 )
@@ -45,14 +46,7 @@ def sample(
     checkpoint: Annotated[
         str, typer.Option(help="Name of an embedded model, or path of a checkpoint.")
     ] = "qm9",
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Sampling steps: 4 or 10 with the embedded models of QM9; a checkpoint has those "
-            "that it was trained for.",
-        ),
-    ] = None,
+    steps: StepsOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same examples.")] = 0,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Examples computed at once; does not change them.")
@@ -89,9 +83,8 @@ def sample(
     from molfldd.model import Manner, variant
 
     wanted = _Wanted(num, seed, batch_size, out)
-    manner = Manner(joint, temperature)
+    manner = Manner(joint, temperature, steps)
     with drawing(variant(checkpoint, steps), device, devices, manner) as drawer:
-        drawer.model.check_steps(steps)
         if trajectory and out is not None:
             summary = _write_trajectories(drawer.model, wanted, out)
         elif only_valid:

@@ -106,7 +106,7 @@ def unmasking_kl(
         hidden = masked[name] & batch.mask[name]
         example, k = hidden.nonzero()[:, 0], stays[name][hidden]
         f = reverse.read(features, name, hidden)
-        reveal = reveal_logit(f[..., -1], t[example])
+        reveal = reveal_logit(f[..., -1], reverse.clock.index(t)[example])
         x = batch.codes[name][hidden].expand(len(f), -1)
         surprise = cross_entropy(f[..., :-1].movedim(-1, 1), x, reduction="none")
         kl = (
@@ -228,6 +228,7 @@ def evaluate_bound(
     batches: Iterable[Batch],
     sizes: SizeDistribution,
     generator: torch.Generator,
+    steps: int | None = None,
 ) -> BoundReport:
     """The bound with every step visited for every example, one hard sample each.
 
@@ -236,19 +237,21 @@ def evaluate_bound(
         batches: The examples.
         sizes: p(n).
         generator: Randomness of z_t.
+        steps: T, one of the process' walks; its first by default.
 
     Raises:
         ValueError: if there are no examples.
     """
+    walk = diffusion.clock.steps(steps or diffusion.clock.walks[0])
     names = tuple(block.name for block in diffusion.blocks)
-    tallies = [[_Tally() for _ in names] for _ in range(diffusion.steps)]
+    tallies = [[_Tally() for _ in names] for _ in walk]
     prior = diffusion.prior.probs
     size_term, count = 0.0, 0
     for batch in batches:
         count += len(batch)
         size_term -= float(sizes.log_prob(batch.sizes.cpu()).sum())
         encoding = diffusion.forward_process.encode(batch)
-        for step, row in enumerate(tallies, start=1):
+        for step, row in zip(walk, tallies, strict=True):
             t = torch.full_like(batch.sizes, step)
             transition = diffusion.forward_process.transition(batch, encoding, t)
             kl = step_kl(diffusion, batch, transition, transition.draw(generator), t)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from molfldd.core.blocks import Block, Prior
+from molfldd.core.clock import Clock
 from molfldd.core.forward.base import ForwardProcess
 from molfldd.core.reverse import ReverseProcess
 
@@ -21,10 +22,10 @@ class Diffusion(nn.Module):
 
     def __init__(self, forward_process: ForwardProcess, reverse: ReverseProcess) -> None:
         super().__init__()
-        if forward_process.steps != reverse.steps:
+        if forward_process.clock.walks != reverse.clock.walks:
             raise ValueError(
-                f"the forward process has {forward_process.steps} steps, "
-                f"the reverse process {reverse.steps}"
+                f"the forward process has {forward_process.clock}, "
+                f"the reverse process {reverse.clock}"
             )
         self.forward_process = forward_process
         self.reverse = reverse
@@ -36,8 +37,13 @@ class Diffusion(nn.Module):
 
     @property
     def steps(self) -> int:
-        """Number of steps T."""
+        """Number of steps T, of all walks together."""
         return self.forward_process.steps
+
+    @property
+    def clock(self) -> Clock:
+        """How the steps are numbered."""
+        return self.forward_process.clock
 
     @property
     def prior(self) -> Prior:

@@ -8,6 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from molfldd.core.clock import Clock, Steps
 from molfldd.core.phases import TrainingOptions
 
 
@@ -17,14 +18,14 @@ class Draws:
 
     Attributes:
         sizes: Sizes of the examples of the data set, (N,) int64.
-        steps: T.
+        steps: T, or one for each walk; see ``molfldd.core.clock``.
         options: Batch size, grouping and seed.
         rank: Index of this process.
         processes: Number of processes; they share each batch evenly.
     """
 
     sizes: Tensor
-    steps: int
+    steps: Steps
     options: TrainingOptions
     rank: int = 0
     processes: int = 1
@@ -67,10 +68,20 @@ class Draws:
         return rows[torch.randperm(batches, generator=self._generator(number, -1))]
 
     def times(self, iteration: int) -> Tensor:
-        """Steps of the examples, (B,) int64 in 1..T: each is uniform, together they are spread."""
+        """Steps of the examples, (B,) int64: the walks in turn, a uniform step of each.
+
+        Together the steps of a walk are spread over it.
+        """
         share = self.options.batch_size // self.processes
-        offset = torch.randint(self.steps, (1,), generator=self._generator(iteration, 0))
-        return (torch.arange(share) + self.rank * share + offset) % self.steps + 1
+        places = torch.arange(share) + self.rank * share
+        clock, generator = Clock(self.steps), self._generator(iteration, 0)
+        t = torch.zeros_like(places)
+        for turn, length in enumerate(clock.walks):
+            offset = torch.randint(length, (1,), generator=generator)
+            its = (places + iteration) % len(clock.walks) == turn
+            within = (places // len(clock.walks) + offset) % length
+            t = torch.where(its, clock.steps(length).start + within, t)
+        return t
 
     def disguise(self, iteration: int) -> torch.Generator:
         """The randomness of how examples are said, on the CPU."""

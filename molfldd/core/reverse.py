@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from molfldd.core.blocks import Block, Masks, Prior, Probs
+from molfldd.core.clock import Clock, Steps
 from molfldd.core.mixture import CODE, Law, Readings
 from molfldd.core.network import NetworkFactory, apply
 
@@ -57,7 +58,7 @@ class ReverseProcess(nn.Module, ABC):
     Args:
         blocks: The blocks of the domain.
         prior: p(z_T); it defines the states.
-        steps: Number of steps T.
+        steps: Number of steps T, or several; see ``molfldd.core.clock``.
         network: Builds the network.
         components: K.
     """
@@ -69,13 +70,14 @@ class ReverseProcess(nn.Module, ABC):
         self,
         blocks: Sequence[Block],
         prior: Prior,
-        steps: int,
+        steps: Steps,
         network: NetworkFactory,
         components: int = 1,
     ) -> None:
         super().__init__()
         self.blocks = tuple(blocks)
-        self.steps = steps
+        self.clock = Clock(steps)
+        self.steps = self.clock.total
         self.components = components
         self.states = {block.name: prior.states(block.name) for block in blocks}
         self.channels = {name: s + self.more_channels for name, s in self.states.items()}
@@ -96,7 +98,7 @@ class ReverseProcess(nn.Module, ABC):
     def features(self, z: Probs, mask: Masks, t: Tensor) -> Features:
         """One evaluation of the network; arguments as of ``law``."""
         shared, codes, votes = {}, {}, torch.zeros(len(t), self.components, device=t.device)
-        for name, f in apply(self.network, z, mask, t / self.steps).items():
+        for name, f in apply(self.network, z, mask, self.clock.reading(t)).items():
             channels = self.channels[name]
             shared[name], rest = f[..., :channels], f[..., channels:]
             if self.components > 1:
@@ -146,18 +148,18 @@ class DirectReverse(ReverseProcess):
         self,
         blocks: Sequence[Block],
         prior: Prior,
-        steps: int,
+        steps: Steps,
         network: NetworkFactory,
         components: int = 1,
     ) -> None:
         super().__init__(blocks, prior, steps, network, components)
-        self.skip = nn.ParameterDict({b.name: torch.zeros(steps) for b in blocks})
+        self.skip = nn.ParameterDict({b.name: torch.zeros(self.steps) for b in blocks})
 
     def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """See the class."""
         logits = features + self.skip[block.name][t - 1][:, None, None] * z
         beyond_data = torch.arange(logits.shape[-1], device=z.device) >= block.categories
-        logits = logits.masked_fill((t == 1)[:, None, None] & beyond_data, NEVER)
+        logits = logits.masked_fill((self.clock.index(t) == 1)[:, None, None] & beyond_data, NEVER)
         return torch.log_softmax(logits, -1)
 
 
@@ -174,19 +176,19 @@ class JumpReverse(ReverseProcess):
         self,
         blocks: Sequence[Block],
         prior: Prior,
-        steps: int,
+        steps: Steps,
         network: NetworkFactory,
         components: int = 1,
     ) -> None:
         super().__init__(blocks, prior, steps, network, components)
-        self.keep = nn.ParameterDict({b.name: torch.zeros(steps) for b in blocks})
+        self.keep = nn.ParameterDict({b.name: torch.zeros(self.steps) for b in blocks})
 
     def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """See the class."""
         values, gate = features[..., :-1], features[..., -1:]
         gate = gate + self.keep[block.name][t - 1][:, None, None]
         beyond_data = torch.arange(values.shape[-1], device=z.device) >= block.categories
-        never = (t == 1)[:, None, None] & beyond_data
+        never = (self.clock.index(t) == 1)[:, None, None] & beyond_data
         stays = z.masked_fill(never, 0.0)
         mass = stays.sum(-1, keepdim=True)
         jump = torch.logaddexp(
@@ -196,9 +198,9 @@ class JumpReverse(ReverseProcess):
         return torch.logaddexp(log_or_never(stays) + nn.functional.logsigmoid(gate), jump + target)
 
 
-def reveal_logit(gate: Tensor, t: Tensor) -> Tensor:
-    """Logit of the probability to reveal a masked element, from its gate and its step t."""
-    return gate - (t - 1).float().log().clamp(min=NEVER)
+def reveal_logit(gate: Tensor, index: Tensor) -> Tensor:
+    """Logit of the probability to reveal a masked element, from its gate and its step's number."""
+    return gate - (index - 1).float().log().clamp(min=NEVER)
 
 
 class UnmaskingReverse(ReverseProcess):
@@ -213,7 +215,7 @@ class UnmaskingReverse(ReverseProcess):
         self,
         blocks: Sequence[Block],
         prior: Prior,
-        steps: int,
+        steps: Steps,
         network: NetworkFactory,
         components: int = 1,
     ) -> None:
@@ -225,7 +227,7 @@ class UnmaskingReverse(ReverseProcess):
     def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """See the class."""
         values, gate = features[..., :-1], features[..., -1:]
-        reveal = reveal_logit(gate, t[:, None, None])
+        reveal = reveal_logit(gate, self.clock.index(t)[:, None, None])
         from_mask = torch.cat(
             [
                 torch.log_softmax(values, -1) + torch.nn.functional.logsigmoid(reveal),

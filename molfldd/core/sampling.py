@@ -68,6 +68,7 @@ class Sampler:
         sizes: p(n).
         joint: How the elements of a block are drawn together; independently if it is not named.
         temperature: See ``sharpened``; 1 leaves the model as it is.
+        steps: T, one of the process' walks; its first by default.
     """
 
     def __init__(
@@ -77,17 +78,19 @@ class Sampler:
         sizes: SizeDistribution,
         joint: Mapping[str, JointDraw] | None = None,
         temperature: float = 1.0,
+        steps: int | None = None,
     ) -> None:
         self.reverse = reverse
         self.prior = prior
         self.sizes = sizes
         self.joint = joint or {}
         self.temperature = temperature
+        self.steps = steps or reverse.clock.walks[0]
         largest = torch.tensor([sizes.largest])
         self._lengths = {block.name: int(block.length(largest)) for block in reverse.blocks}
 
     def _noise(self, seed: int, indices: Sequence[int]) -> Tensor:
-        rows = self.reverse.steps + 2
+        rows = self.steps + 2
         columns = NUMBERS * sum(self._lengths.values()) + (self.reverse.components > 1)
         return torch.stack([example_noise(seed, i, rows, columns) for i in indices])
 
@@ -131,9 +134,9 @@ class Sampler:
         }
         z = self._draw(prior, mask, noise[:, 1])
         states = [z]
-        for step in range(self.reverse.steps, 0, -1):
+        for row, step in enumerate(reversed(self.reverse.clock.steps(self.steps)), start=2):
             t = torch.full_like(sizes, step)
-            numbers = noise[:, 2 + self.reverse.steps - step]
+            numbers = noise[:, row]
             log_v = self.reverse.law(self.prior.onehot(z), mask, t).pick(numbers[:, -1])
             z = self._draw(self._probs(log_v), mask, numbers)
             states = [*states, z] if keep_trajectory else [z]

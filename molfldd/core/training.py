@@ -132,7 +132,11 @@ class Trainer:
         self.iteration = 0
         self.reset_average()
         self._draws = Draws(
-            examples.sizes, diffusion.steps, self.options, fabric.global_rank, fabric.world_size
+            examples.sizes,
+            diffusion.clock.walks,
+            self.options,
+            fabric.global_rank,
+            fabric.world_size,
         )
         self._optimizers: list[torch.optim.Optimizer] = []
         self._resumed_optimizers: list[dict[str, Any]] = []

@@ -48,7 +48,7 @@ def generated(reverse: ReverseProcess, prior: Prior) -> list[Tensor]:
     onehot = prior.onehot(z.codes)
     noise = prior.probs[COORDINATES]
     distributions = [torch.outer(noise, noise).double()]
-    for step in range(reverse.steps, 0, -1):
+    for step in reversed(reverse.clock.steps(reverse.clock.walks[0])):
         t = torch.full_like(z.sizes, step)
         law = reverse.law(onehot, z.mask, t)
         weights = law.log_weights.exp() * distributions[-1].flatten()

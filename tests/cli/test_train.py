@@ -98,6 +98,7 @@ def test_resumed_training_equals_uninterrupted(
         ("process.steps=3", ("reverse", "forward"), set()),
         ("process.even_pace=0.9", ("reverse", "forward"), set()),
         ("process.steps=4", ("reverse", "forward"), {"pace_logits"}),
+        ("process.steps=[3, 4]", ("reverse", "forward"), {"pace_logits"}),
         ("process.components=3", ("reverse", "forward"), set()),
         ("network.layers=2", ("reverse", "forward"), set()),
         ("process.forward=fixed", ("reverse",), set()),

@@ -38,7 +38,7 @@ def sampler(kind: str, seed: int = 0, steps: int = 3) -> Sampler:
 def chi_square(samples: Samples, model: Sampler, size: int) -> tuple[float, float]:
     """Of the samples of one size against the exact model; and the value exceeded in 1e-5."""
     with torch.no_grad():
-        states, p = exact_model(model.reverse, model.prior, size)
+        states, p = exact_model(model.reverse, model.prior, size, model.steps)
     rows = samples.sizes == size
     alike = torch.ones(int(rows.sum()), len(states), dtype=torch.bool)
     for name, x in states.codes.items():
@@ -61,6 +61,16 @@ def test_samples_follow_the_exact_model(kind: str) -> None:
     for size in (1, 2):
         value, limit = chi_square(samples, model, size)
         assert value < limit
+
+
+@pytest.mark.parametrize("steps", [3, 1, 2])
+def test_samples_of_each_walk_follow_its_exact_model(steps: int) -> None:
+    diffusion = build_diffusion("masking-paced", (3, 1, 2), 0)
+    model = Sampler(diffusion.reverse, diffusion.prior, SIZES, steps=steps)
+    samples = model.sample(0, range(8000), keep_trajectory=True)
+    assert len(samples.trajectory) == steps + 1
+    value, limit = chi_square(samples, model, 2)
+    assert value < limit
 
 
 def test_samples_of_another_model_do_not() -> None:

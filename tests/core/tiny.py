@@ -22,6 +22,7 @@ from molfldd.core.blocks import (
     masks,
     uniform_prior,
 )
+from molfldd.core.clock import Steps
 from molfldd.core.coupling import independent_coupling
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import (
@@ -92,13 +93,13 @@ def network_factory(seed: int = 0, scale: float = 1.0, width: int = 8) -> Networ
     return build
 
 
-Build = Callable[[Sequence[Block], int, NetworkFactory], ForwardProcess]
+Build = Callable[[Sequence[Block], Steps, NetworkFactory], ForwardProcess]
 
 
-def paced_masking(blocks: Sequence[Block], steps: int, network: NetworkFactory) -> MaskingForward:
+def paced_masking(blocks: Sequence[Block], steps: Steps, network: NetworkFactory) -> MaskingForward:
     process = MaskingForward(blocks, absorbing_prior(blocks), steps, network, even=0.3)
     with torch.no_grad():
-        process.pace_logits.copy_(torch.linspace(-0.1, 0.1, steps))
+        process.pace_logits.copy_(torch.linspace(-0.1, 0.1, process.steps))
     return process
 
 
@@ -108,7 +109,7 @@ def learned_prior(blocks: Sequence[Block]) -> Prior:
 
 
 def independent_pinned(
-    blocks: Sequence[Block], steps: int, network: NetworkFactory
+    blocks: Sequence[Block], steps: Steps, network: NetworkFactory
 ) -> PinnedForward:
     process = PinnedForward(blocks, uniform_prior(blocks), steps, network)
     process.coupling = independent_coupling
@@ -140,14 +141,14 @@ LEARNED = (
 
 
 def build_forward(
-    kind: str, steps: int, seed: int = 0, *, scale: float = 1.0, blocks: Sequence[Block] = BLOCKS
+    kind: str, steps: Steps, seed: int = 0, *, scale: float = 1.0, blocks: Sequence[Block] = BLOCKS
 ) -> ForwardProcess:
     return FORWARD[kind](blocks, steps, network_factory(seed, scale))
 
 
 def build_diffusion(
     kind: str,
-    steps: int,
+    steps: Steps,
     seed: int = 0,
     *,
     blocks: Sequence[Block] = BLOCKS,
@@ -232,12 +233,14 @@ def reverse_matrix(reverse: ReverseProcess, prior: Prior, states: Batch, t: int)
     return torch.stack(components).sum(0)
 
 
-def exact_model(reverse: ReverseProcess, prior: Prior, size: int) -> tuple[Batch, Tensor]:
-    """All joint states of an example of one size, and p_theta(z_0) of each."""
+def exact_model(
+    reverse: ReverseProcess, prior: Prior, size: int, steps: int | None = None
+) -> tuple[Batch, Tensor]:
+    """All joint states of an example of one size, and p_theta(z_0) of each, in so many steps."""
     states = all_states(reverse.blocks, reverse.states, size)
     spread = {name: prior.probs[name].expand(1, x.shape[1], -1) for name, x in states.codes.items()}
     p = joint(spread, states)[0]
-    for t in range(reverse.steps, 0, -1):
+    for t in reversed(reverse.clock.steps(steps or reverse.clock.walks[0])):
         p = p @ reverse_matrix(reverse, prior, states, t)
     return states, p
 
@@ -276,13 +279,12 @@ def exact_step(diffusion: Diffusion, x: Batch, t: int) -> Tensor:
     return (weight * torch.where(positive, q * log_ratio, 0.0).sum(-1)).sum()
 
 
-def exact_bound(diffusion: Diffusion, batch: Batch) -> Tensor:
+def exact_bound(diffusion: Diffusion, batch: Batch, steps: int | None = None) -> Tensor:
     """The bound without the size term of every example, (B,), with its exact gradient."""
+    walk = diffusion.clock.steps(steps or diffusion.clock.walks[0])
     return torch.stack(
         [
-            torch.stack(
-                [exact_step(diffusion, single(batch, i), t) for t in range(1, diffusion.steps + 1)]
-            ).sum()
+            torch.stack([exact_step(diffusion, single(batch, i), t) for t in walk]).sum()
             for i in range(len(batch))
         ]
     )

@@ -61,8 +61,8 @@ class Term:
         return log_marginal(self.transition, z, self.batch)
 
     def estimate(self, per_example: Tensor, kl: dict[str, Tensor]) -> Estimate:
-        """T times the mean of a surrogate (B,), with the KL it stands for."""
-        loss = self.diffusion.steps * per_example.mean()
+        """T times a surrogate (B,), its mean, with the KL it stands for."""
+        loss = (self.diffusion.clock.length(self.t) * per_example).mean()
         return Estimate(loss, {name: k.detach() for name, k in kl.items()})
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from molfldd.core.blocks import Batch, Block, Prior, Probs
+from molfldd.core.clock import Clock, Steps
 from molfldd.core.coupling import Plan, maximum_coupling
 from molfldd.core.forward.transitions import MaskingTransition, Transition
 
@@ -25,19 +26,18 @@ class ForwardProcess(nn.Module, ABC):
     Args:
         blocks: The blocks of the domain.
         prior: p(z_T); it defines the states.
-        steps: Number of steps T.
+        steps: Number of steps T, or several; see ``molfldd.core.clock``.
 
     Attributes:
         coupling: Makes the plan between two marginals; the maximum coupling of Eq. (11) unless
             it is replaced.
     """
 
-    def __init__(self, blocks: Sequence[Block], prior: Prior, steps: int) -> None:
+    def __init__(self, blocks: Sequence[Block], prior: Prior, steps: Steps) -> None:
         super().__init__()
-        if steps < 1:
-            raise ValueError(f"a process needs at least 1 step, got {steps}")
         self.blocks = tuple(blocks)
-        self.steps = steps
+        self.clock = Clock(steps)
+        self.steps = self.clock.total
         self.coupling: Callable[[Tensor, Tensor], Plan] = maximum_coupling
         if prior.learned:
             logits = {name: p.clamp(min=RAREST).log() for name, p in prior.probs.items()}
@@ -73,7 +73,7 @@ class ForwardProcess(nn.Module, ABC):
         """u_t = q(z_t | x) of Eq. (9) for t in 0..T, exact at both ends, (B, n, S) per block."""
         x = self.prior.onehot(batch.codes)
         inner = self.interior(batch, encoding, t.clamp(max=self.steps - 1).clamp(min=1))
-        start, end = (t == 0)[:, None, None], (t == self.steps)[:, None, None]
+        start, end = (t == 0)[:, None, None], self.clock.is_last(t)[:, None, None]
         return {
             name: torch.where(start, x[name], torch.where(end, self.prior.probs[name], u))
             for name, u in inner.items()
@@ -85,14 +85,14 @@ class ForwardProcess(nn.Module, ABC):
 
     def whole_transition(self, batch: Batch, encoding: Probs, t: Tensor) -> Transition:
         """``transition`` with distributions over all states."""
-        u_s = self.marginal(batch, encoding, t - 1)
+        u_s = self.marginal(batch, encoding, self.clock.before(t))
         u_t = self.marginal(batch, encoding, t)
         return Transition(u_s, u_t, self.couple(u_s, u_t, t))
 
     def transition(
         self, batch: Batch, encoding: Probs, t: Tensor
     ) -> Transition | MaskingTransition:
-        """Marginals at s = t - 1 and t in 1..T, and the plan between them."""
+        """Marginals at t in 1..T and at s before it, and the plan between them."""
         return self.whole_transition(batch, encoding, t)
 
 

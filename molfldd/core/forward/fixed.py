@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from molfldd.core.blocks import Batch, Block, Prior, Probs
+from molfldd.core.clock import Steps
 from molfldd.core.coupling import Plan, markov_coupling, ratio
 from molfldd.core.forward.base import ForwardProcess, interpolate
 from molfldd.core.forward.transitions import MaskingTransition, Transition
@@ -18,13 +19,13 @@ class FixedForward(ForwardProcess):
     The prior makes it uniform, marginal or absorbing (masked) diffusion.
     """
 
-    def __init__(self, blocks: Sequence[Block], prior: Prior, steps: int) -> None:
+    def __init__(self, blocks: Sequence[Block], prior: Prior, steps: Steps) -> None:
         super().__init__(blocks, prior, steps)
         self.masks = prior.absorbing
 
     def kept(self, t: Tensor) -> Tensor:
         """Probability that an element has not been touched by step t, (B,)."""
-        return 1 - t / self.steps
+        return 1 - self.clock.fraction(t)
 
     def interior(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
         """The same mixture for every element; see the class."""
@@ -33,7 +34,7 @@ class FixedForward(ForwardProcess):
     def transition(
         self, batch: Batch, encoding: Probs, t: Tensor
     ) -> Transition | MaskingTransition:
-        """Marginals at s = t - 1 and t in 1..T, and the plan between them."""
+        """Marginals at t in 1..T and at s before it, and the plan between them."""
         if not self.masks:
             return self.whole_transition(batch, encoding, t)
 
@@ -41,11 +42,11 @@ class FixedForward(ForwardProcess):
             p = 1 - self.kept(step)[:, None]
             return {name: p.expand(x.shape) for name, x in batch.codes.items()}
 
-        return MaskingTransition(batch.codes, masked(t - 1), masked(t), self.prior)
+        return MaskingTransition(batch.codes, masked(self.clock.before(t)), masked(t), self.prior)
 
     def couple(self, u_s: Probs, u_t: Probs, t: Tensor) -> dict[str, Plan]:
         """Bayes' rule for the Markov chain."""
-        stay = ratio(self.kept(t), self.kept(t - 1))[:, None, None]
+        stay = ratio(self.kept(t), self.kept(self.clock.before(t)))[:, None, None]
         return {
             name: markov_coupling(u_s[name], u, stay, self.prior.probs[name])
             for name, u in u_t.items()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from molfldd.core.blocks import Batch, Block, Prior, Probs
+from molfldd.core.clock import Steps
 from molfldd.core.forward.base import ForwardProcess, at_step, interpolate
 from molfldd.core.network import NetworkFactory, apply
 
@@ -23,11 +24,11 @@ class LearnedMarginals(ForwardProcess):
     """
 
     def __init__(
-        self, blocks: Sequence[Block], prior: Prior, steps: int, network: NetworkFactory
+        self, blocks: Sequence[Block], prior: Prior, steps: Steps, network: NetworkFactory
     ) -> None:
         super().__init__(blocks, prior, steps)
         states = {block.name: prior.states(block.name) for block in blocks}
-        interior = max(steps - 1, 1)
+        interior = max(self.steps - 1, 1)
         self.network = network(states, {name: interior * s for name, s in states.items()})
 
     def encode(self, batch: Batch) -> Probs:
@@ -45,7 +46,7 @@ class FreeForward(LearnedMarginals):
 
     def interior(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
         """Base process tilted by the network; see the class."""
-        base = interpolate(self.prior.onehot(batch.codes), self.prior, 1 - t / self.steps)
+        base = interpolate(self.prior.onehot(batch.codes), self.prior, 1 - self.clock.fraction(t))
         return {
             name: torch.softmax(
                 b.log().clamp(min=-1e9) + at_step(encoding[name], t, self.steps), -1
@@ -68,7 +69,7 @@ class PinnedForward(LearnedMarginals):
         self,
         blocks: Sequence[Block],
         prior: Prior,
-        steps: int,
+        steps: Steps,
         network: NetworkFactory,
         power: float = 2.0,
     ) -> None:
@@ -79,8 +80,8 @@ class PinnedForward(LearnedMarginals):
 
     def interior(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
         """Mixture of data, prior and network; see the class."""
-        a = ((1 - t / self.steps) ** self.power)[:, None, None]
-        b = ((t / self.steps) ** self.power)[:, None, None]
+        a = ((1 - self.clock.fraction(t)) ** self.power)[:, None, None]
+        b = (self.clock.fraction(t) ** self.power)[:, None, None]
         learned = {
             name: torch.softmax(at_step(f, t, self.steps), -1) for name, f in encoding.items()
         }

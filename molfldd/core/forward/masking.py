@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from molfldd.core.blocks import Batch, Block, Prior, Probs
+from molfldd.core.clock import Steps
 from molfldd.core.coupling import maximum_coupling
 from molfldd.core.forward.base import ForwardProcess, at_step
 from molfldd.core.forward.transitions import MaskingTransition, Transition
@@ -93,7 +94,7 @@ class MaskingForward(ForwardProcess):
         self,
         blocks: Sequence[Block],
         prior: Prior,
-        steps: int,
+        steps: Steps,
         network: NetworkFactory,
         even: float = 1.0,
     ) -> None:
@@ -106,7 +107,7 @@ class MaskingForward(ForwardProcess):
         states = {block.name: prior.states(block.name) for block in blocks}
         self.network = network(states, self.channels())
         self.even = even
-        self.pace_logits = nn.Parameter(torch.zeros(steps))
+        self.pace_logits = nn.Parameter(torch.zeros(self.steps))
         self.block_scores = nn.ParameterDict({name: torch.zeros(()) for name in states})
 
     def channels(self) -> dict[str, int]:
@@ -114,10 +115,12 @@ class MaskingForward(ForwardProcess):
         return {block.name: 1 for block in self.blocks}
 
     def pace(self) -> Tensor:
-        """The mean mask probability m_t of every step t = 1..T, (T,); the last is 1."""
-        learned = torch.softmax(NUMBER_RATE * self.pace_logits, 0)
-        pace: Tensor = (self.even / self.steps + (1 - self.even) * learned).cumsum(0)
-        return pace
+        """The mean mask probability m_t of every step t = 1..T, (T,); the last of a walk is 1."""
+        walks = []
+        for logits in self.pace_logits.split(self.clock.walks):
+            learned = torch.softmax(NUMBER_RATE * logits, 0)
+            walks.append((self.even / len(logits) + (1 - self.even) * learned).cumsum(0))
+        return torch.cat(walks)
 
     def encode(self, batch: Batch) -> Probs:
         """One score per element, (B, n, 1) per block; higher means masked earlier."""
@@ -144,16 +147,18 @@ class MaskingForward(ForwardProcess):
     def transition(
         self, batch: Batch, encoding: Probs, t: Tensor
     ) -> Transition | MaskingTransition:
-        """Marginals at s = t - 1 and t in 1..T, and the plan between them."""
+        """Marginals at t in 1..T and at s before it, and the plan between them."""
         if self.coupling is not maximum_coupling:
             return self.whole_transition(batch, encoding, t)
-        masked_s, masked_t = (self._masked(batch, encoding, step) for step in (t - 1, t))
+        masked_s, masked_t = (
+            self._masked(batch, encoding, step) for step in (self.clock.before(t), t)
+        )
         return MaskingTransition(batch.codes, masked_s, masked_t, self.prior)
 
     def _masked(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
         """``masked`` for t in 0..T, exact at both ends."""
         inner = self.masked(batch, encoding, t.clamp(max=self.steps - 1).clamp(min=1))
-        start, end = (t == 0)[:, None], (t == self.steps)[:, None]
+        start, end = (t == 0)[:, None], self.clock.is_last(t)[:, None]
         return {
             name: torch.where(start, 0.0, torch.where(end, 1.0, p)) for name, p in inner.items()
         }
@@ -181,7 +186,7 @@ class MixedForward(MaskingForward):
         self,
         blocks: Sequence[Block],
         prior: Prior,
-        steps: int,
+        steps: Steps,
         network: NetworkFactory,
         even: float = 1.0,
         change: float = 0.5,
@@ -197,13 +202,13 @@ class MixedForward(MaskingForward):
         return {block.name: 1 + interior * block.categories for block in self.blocks}
 
     def transition(self, batch: Batch, encoding: Probs, t: Tensor) -> Transition:
-        """Marginals at s = t - 1 and t in 1..T, and the plan between them."""
+        """Marginals at t in 1..T and at s before it, and the plan between them."""
         return self.whole_transition(batch, encoding, t)
 
     def interior(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
         """See the class."""
         x = self.prior.onehot(batch.codes)
-        w = (self.change * t / self.steps)[:, None, None]
+        w = (self.change * self.clock.fraction(t))[:, None, None]
         result = {}
         for name, flat in self.masked(batch, encoding, t).items():
             p = flat[..., None]
