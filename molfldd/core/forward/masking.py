@@ -117,7 +117,7 @@ class MaskingForward(ForwardProcess):
     def pace(self) -> Tensor:
         """The mean mask probability m_t of every step t = 1..T, (T,); the last of a walk is 1."""
         walks = []
-        for logits in self.pace_logits.split(self.clock.walks):
+        for logits in torch.split(self.pace_logits, list(self.clock.walks)):
             learned = torch.softmax(NUMBER_RATE * logits, 0)
             walks.append((self.even / len(logits) + (1 - self.even) * learned).cumsum(0))
         return torch.cat(walks)
