@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from molfldd.checkpoint import load_state, read_checkpoint, write_checkpoint
+from molfldd.beginning import take_over
+from molfldd.checkpoint import read_checkpoint, write_checkpoint
 from molfldd.config import Config
 from molfldd.core.blocks import SizeDistribution
 from molfldd.core.bound import BoundReport, evaluate_bound
@@ -32,8 +32,7 @@ from molfldd.diagnosis import complaints
 from molfldd.domain import Data, domain_class
 from molfldd.engine import Engine, stop_signals
 from molfldd.errors import MolflddError
-from molfldd.model import build_diffusion, load_model, model_header
-from molfldd.nn.layers import ResidualLayer
+from molfldd.model import build_diffusion, model_header
 from molfldd.storage import atomic_path
 
 STATE = "state.safetensors"
@@ -118,47 +117,11 @@ class Run:
             raise ValueError("another optimizer")
 
     def start_from(self, path: Path) -> bool:
-        """Begin with the networks of a checkpoint instead of random ones.
-
-        The reverse process is always taken over, and may get more components; the forward process
-        if it is of the same kind. Both may get more layers, which add nothing at first. For another
-        number of steps both go without what there is of each step, such as the pace.
-
-        Returns:
-            Whether the forward process was taken over.
-
-        Raises:
-            MolflddError: if the checkpoint holds other categories, another network or another kind
-                of reverse process.
-        """
-        header, tree = read_checkpoint(path)
-        config = load_model(path).config
-        if header["domain"] != self.data.domain.to_json():
-            raise MolflddError(
-                f"{path} is no start for this training: its data have other categories or sizes"
-            )
-        diffusion = self.trainer.diffusion
-        if not deepens(self.config.network, config.network):
-            raise MolflddError(
-                f"{path} is no start for this training: its network is {config.network}"
-            )
-        mine, its = self.config.process, config.process
-        if (its.reverse, its.prior) != (
-            mine.reverse,
-            mine.prior,
-        ) or its.components > mine.components:
-            raise MolflddError(
-                f"{path} is no start for this training: its reverse process is {its.reverse} "
-                f"with prior {its.prior} and {its.components} components"
-            )
-        load_state(diffusion.reverse, fitting(tree["reverse"], diffusion.reverse), path)
+        """Begin with the networks of a checkpoint instead of random ones; see ``take_over``."""
+        domain = self.data.domain.to_json()
+        whole = take_over(path, self.trainer.diffusion, self.config, domain)
         self.trainer.reset_average()
-        if "forward" not in tree or its.forward != mine.forward:
-            return False
-        load_state(
-            diffusion.forward_process, fitting(tree["forward"], diffusion.forward_process), path
-        )
-        return True
+        return whole
 
     def _cut_log(self, iteration: int) -> None:
         """Drop what was logged after the state was written."""
@@ -376,31 +339,6 @@ class Run:
                 )
 
             yield show
-
-
-def deepens(mine: Any, its: Any) -> bool:
-    """Whether a network's config is another's with as many layers or more."""
-    return type(mine) is type(its) and mine == replace(its, layers=max(mine.layers, its.layers))
-
-
-def fitting(state: dict[str, torch.Tensor], module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """A state for the module, with what it has in another shape as it is there.
-
-    A network that lacks channels of its last layer gets them, at zero; layers that it lacks are
-    silenced.
-    """
-    for name, layer in module.named_modules():
-        if isinstance(layer, ResidualLayer) and not any(
-            key.startswith(f"{name}.") for key in state
-        ):
-            layer.silence()
-    fitted = {}
-    for name, own in module.state_dict().items():
-        value = state.get(name, own)
-        if name.startswith("network.") and value.numel() < own.numel():
-            value = torch.cat([value, own.new_zeros(len(own) - len(value), *own.shape[1:])])
-        fitted[name] = value if value.shape == own.shape else own
-    return fitted
 
 
 def halved(module: torch.nn.Module) -> dict[str, torch.Tensor]:

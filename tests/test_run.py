@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from molfldd.beginning import fitting
 from molfldd.checkpoint import read_checkpoint, write_checkpoint
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.core.blocks import Batch
@@ -18,7 +19,7 @@ from molfldd.errors import MolflddError
 from molfldd.images.network import PatchTransformer, PatchTransformerConfig
 from molfldd.model import load_diffusion
 from molfldd.molecules.network import GraphTransformer, GraphTransformerConfig
-from molfldd.run import MODEL, STATE, Run, fitting
+from molfldd.run import MODEL, STATE, Run
 from molfldd.text.network import Transformer, TransformerConfig
 from molfldd.toy.network import Perceptron, PerceptronConfig
 

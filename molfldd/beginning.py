@@ -1,0 +1,91 @@
+"""Beginning a training with the networks of a checkpoint instead of random ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from molfldd.checkpoint import load_state, read_checkpoint
+from molfldd.config import Config
+from molfldd.core.diffusion import Diffusion
+from molfldd.errors import MolflddError
+from molfldd.model import load_model
+from molfldd.nn.layers import ResidualLayer
+
+
+def take_over(path: Path, diffusion: Diffusion, config: Config[Any, Any], domain: object) -> bool:
+    """Load the networks of a checkpoint into both processes of a training.
+
+    The reverse process is always taken over, and may get more components; the forward process if
+    it is of the same kind. Both may get more layers, which add nothing at first. For another
+    number of steps both go without what there is of each step, such as the pace.
+
+    Args:
+        path: The checkpoint.
+        diffusion: Both processes.
+        config: The recipe they were built by.
+        domain: Its domain as JSON.
+
+    Returns:
+        Whether the forward process was taken over.
+
+    Raises:
+        MolflddError: if the checkpoint holds other categories, another network or another kind of
+            reverse process.
+    """
+    header, tree = read_checkpoint(path)
+    its = load_model(path).config
+    reason = None if header["domain"] == domain else "its data have other categories or sizes"
+    reason = reason or obstacle(config, its)
+    if reason is not None:
+        raise MolflddError(f"{path} is no start for this training: {reason}")
+    load_state(diffusion.reverse, fitting(tree["reverse"], diffusion.reverse), path)
+    if "forward" not in tree or its.process.forward != config.process.forward:
+        return False
+    forward = diffusion.forward_process
+    load_state(forward, fitting(tree["forward"], forward), path)
+    return True
+
+
+def obstacle(mine: Config[Any, Any], its: Config[Any, Any]) -> str | None:
+    """Why a recipe's reverse process cannot go on from another's, if there is a reason."""
+    if not deepens(mine.network, its.network):
+        return f"its network is {its.network}"
+    own, other = mine.process, its.process
+    same = (other.reverse, other.prior) == (own.reverse, own.prior)
+    if same and other.components <= own.components:
+        return None
+    return (
+        f"its reverse process is {other.reverse} with prior {other.prior} and "
+        f"{other.components} components"
+    )
+
+
+def deepens(mine: Any, its: Any) -> bool:
+    """Whether a network's config is another's with as many layers or more."""
+    return type(mine) is type(its) and mine == replace(its, layers=max(mine.layers, its.layers))
+
+
+def fitting(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """A state for the module, with what it has in another shape as it is there.
+
+    A network that lacks channels of its last layer gets them, at zero; layers that it lacks are
+    silenced.
+    """
+    for name, layer in module.named_modules():
+        if isinstance(layer, ResidualLayer) and not any(
+            key.startswith(f"{name}.") for key in state
+        ):
+            layer.silence()
+    fitted = {}
+    for name, own in module.state_dict().items():
+        value = state.get(name, own)
+        if name.startswith("network.") and value.numel() < own.numel():
+            value = torch.cat([value, own.new_zeros(len(own) - len(value), *own.shape[1:])])
+        fitted[name] = value if value.shape == own.shape else own
+    return fitted
