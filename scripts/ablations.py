@@ -24,6 +24,7 @@ from typing import Annotated, Any, cast
 import torch
 import typer
 from rich.console import Console
+from tables import markdown
 
 from molfldd.config import Config, override, parse_config, read_recipe
 from molfldd.engine import Engine
@@ -118,8 +119,8 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "Concrete": estimator("{kind: concrete}"),
         "even pace": learned("process.even_pace=1"),
         "free pace": learned("process.even_pace=0.02"),
-        "half the rate": learned("phases.0.lr_forward=0.00025"),
-        "twice the rate": learned("phases.0.lr_forward=0.001"),
+        "rates fall while learning": learned("phases.0.schedule=cosine"),
+        "twice the rate, falling": learned("phases.0.schedule=cosine", "phases.0.lr_forward=0.001"),
     },
 }
 """The tables by name."""
@@ -209,14 +210,13 @@ def table(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> str:
         "minutes": (1, 1),
     }
     headings = "bound|valid %|unique %|FCD|steps in use|iterations: learn|polish|CPU minutes"
-    lines = [["variant", "steps", "seeds", *headings.split("|")]]
-    lines.append(["---"] * len(lines[0]))
+    rows = []
     for name, steps in product(names, sorted({result["steps"] for result in results})):
         found = [r for r in results if (r["variant"], r["steps"]) == (name, steps)]
         if found:
             cells = [cell([r[key] for r in found], *how) for key, how in columns.items()]
-            lines.append([name, str(steps), str(len(found)), *cells])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+            rows.append([name, str(steps), str(len(found)), *cells])
+    return markdown(["variant", "steps", "seeds", *headings.split("|")], rows)
 
 
 def cell(values: Sequence[float | None], factor: float, digits: int) -> str:

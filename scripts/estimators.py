@@ -10,7 +10,8 @@ the bias found includes what that errs by. About a minute on one core for the to
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
@@ -19,8 +20,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from ablations import SMALL as ABLATION
-from rich.console import Console
-from rich.table import Table
+from tables import markdown
 from torch import Tensor
 
 from molfldd.config import override, parse_config, read_recipe
@@ -45,8 +45,6 @@ from molfldd.toy.exact import all_points
 
 FITS = 300
 """Steps of fitting a control variate."""
-
-console = Console(soft_wrap=True, highlight=False)
 
 ESTIMATORS: tuple[tuple[str, Any], ...] = (
     ("pathwise only", Pathwise()),
@@ -158,27 +156,80 @@ def measure(
     return torch.stack(rows), (time.perf_counter() - started) / calls
 
 
-def compare(diffusion: Diffusion, batch: Batch, calls: int, *, exact: bool) -> Table:
-    """One row per estimator; bias and noise relative to the norm of the true gradient."""
+@dataclass(frozen=True)
+class Found:
+    """What was measured of an estimator at a point of training.
+
+    Attributes:
+        bias: Distance of the mean gradient from the true one.
+        sampling: About as much of it comes from the number of calls.
+        noise: Standard deviation of one call.
+        seconds: Of one call.
+
+    All but the last are relative to the norm of the true gradient.
+    """
+
+    bias: float
+    sampling: float
+    noise: float
+    seconds: float
+
+    @property
+    def own_bias(self) -> float:
+        """The bias without what sampling adds to it."""
+        return max(self.bias**2 - self.sampling**2, 0.0) ** 0.5
+
+    def at_time_of(self, other: Found) -> float:
+        """The noise if it were averaged over as many calls as take the time of another's one."""
+        return self.noise * (self.seconds / other.seconds) ** 0.5
+
+
+def compare(diffusion: Diffusion, batch: Batch, calls: int, *, exact: bool) -> dict[str, Found]:
+    """What is found of every estimator, by its name."""
     true = exact_gradient if exact else partial(sampled_gradient, calls=4 * calls)
     target = true(diffusion, batch)
-    table = Table("estimator", "bias %", "of it sampling", "noise %", "time", "noise at equal time")
-    first = None
+    found = {}
     for name, described in ESTIMATORS:
         rows, seconds = measure(ready(described, diffusion, batch), diffusion, batch, calls)
         noise = float(rows.var(0).sum().sqrt() / target.norm())
-        error = noise / calls**0.5
         bias = float((rows.mean(0) - target).norm() / target.norm())
-        first = first or seconds
-        table.add_row(
-            name,
-            f"{100 * bias:.0f}",
-            f"{100 * error:.0f}",
-            f"{100 * noise:.0f}",
-            f"{seconds / first:.2f}",
-            f"{100 * noise * (seconds / first) ** 0.5:.0f}",
-        )
-    return table
+        found[name] = Found(bias, noise / calls**0.5, noise, seconds)
+    return found
+
+
+def shown(found: Mapping[str, Found]) -> str:
+    """One row per estimator, in percent."""
+    headings = ("estimator", "bias", "of it sampling", "noise", "time", "noise at equal time")
+    first = next(iter(found.values()))
+    rows = []
+    for name, one in found.items():
+        percent = (one.bias, one.sampling, one.noise, one.at_time_of(first))
+        bias, sampling, noise, equal = (f"{100 * value:.0f}" for value in percent)
+        rows.append([name, bias, sampling, noise, f"{one.seconds / first.seconds:.2f}", equal])
+    return markdown(headings, rows)
+
+
+def picture(points: Mapping[int, Mapping[str, Found]], path: Path) -> None:
+    """Noise at equal time and bias against iterations, a line for each estimator."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    colors = plt.get_cmap("tab20")
+    for i, (name, _) in enumerate(ESTIMATORS):
+        of = [found[name] for found in points.values()]
+        first = [next(iter(found.values())) for found in points.values()]
+        style = {"label": name, "marker": "o", "color": colors(i)}
+        noise = [100 * one.at_time_of(other) for one, other in zip(of, first, strict=True)]
+        left.plot(list(points), noise, **style)
+        right.plot(list(points), [max(100 * one.own_bias, 1) for one in of], **style)
+    for axes, title in ((left, "noise at equal time, %"), (right, "bias, % (at least 1)")):
+        axes.set(xlabel="iterations", title=title, yscale="log", xscale="log")
+    right.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
 
 
 def main(
@@ -188,21 +239,27 @@ def main(
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe: key.subkey=value.")
     ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also draw it, a .png file.")] = None,
 ) -> None:
     """Print a table for each point of the training."""
-    points = sorted(at or [400])
-    run = training(recipe, assign or [], points[-1])
+    wanted = sorted(at or [400])
+    run = training(recipe, assign or [], wanted[-1])
     batch = run.data.train.batch(run.data.train.some(32))
+    points = {}
     for iteration in run.trainer.run():
-        if iteration.number in points:
-            console.print(f"after {iteration.number:,} iterations")
+        if iteration.number in wanted:
+            print(f"after {iteration.number:,} iterations")
             diffusion = run.trainer.diffusion
-            console.print(compare(diffusion, batch, calls, exact=recipe == "toy"))
-    console.print(
+            found = compare(diffusion, batch, calls, exact=recipe == "toy")
+            points[iteration.number] = found
+            print(shown(found))
+    print(
         "bias and noise (standard deviation) in percent of the true gradient's norm; of the bias "
         "found, about 'of it sampling' comes from the number of calls; time relative to the first "
         "row; noise at equal time is noise times the root of the time"
     )
+    if out is not None:
+        picture(points, out)
 
 
 if __name__ == "__main__":

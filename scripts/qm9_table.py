@@ -19,6 +19,7 @@ from statistics import fmean
 from typing import Annotated, Any
 
 import typer
+from tables import markdown
 
 from molfldd.errors import UsageError
 from molfldd.model import Manner, Model, load_model, pretrained, pretrained_path
@@ -116,12 +117,6 @@ def _mapping(report: Mapping[str, object], key: str) -> dict[str, float | None]:
     found = report[key]
     assert isinstance(found, Mapping)
     return dict(found)
-
-
-def markdown(headings: list[str], rows: list[list[str]]) -> str:
-    """A table for documents."""
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def main(

@@ -83,6 +83,7 @@ def test_evaluate_model_compares_with_its_own_data(
         (["some.smi", "--num", "3"], "--num, --seed, --devices, --steps, --joint"),
         (["some.smi", "--seed", "3"], "--num, --seed, --devices, --steps, --joint"),
         (["some.smi", "--joint", "balanced"], "--num, --seed, --devices, --steps, --joint"),
+        (["some.smi", "--steps", "4"], "--num, --seed, --devices, --steps, --joint"),
         (["some.smi", "--devices", "2"], "--num, --seed, --devices, --steps, --joint"),
         (["some.smi", "--temperature", "0.9"], "--num, --seed, --devices, --steps, --joint"),
         (["empty.smi"], "no molecules"),
