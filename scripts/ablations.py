@@ -117,6 +117,8 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "straight-through": estimator("{kind: straight-through}"),
         "ReinMax": estimator("{kind: reinmax}"),
         "Concrete": estimator("{kind: concrete}"),
+        "early steps weigh more": learned("phases.1.time_power=0.5"),
+        "late steps weigh more": learned("phases.1.time_power=-0.5"),
         "even pace": learned("process.even_pace=1"),
         "free pace": learned("process.even_pace=0.02"),
         "rates fall while learning": learned("phases.0.schedule=cosine"),

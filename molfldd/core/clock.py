@@ -73,6 +73,12 @@ class Clock(nn.Module):
         """Whether t is the end of its walk, pure noise; (B,) bool."""
         return (self.index(t) == self.length(t)) & (t > 0)
 
+    def weights(self, power: float) -> Tensor:
+        """(t / T)^power, scaled to a mean of 1 over each walk, (steps of all walks,)."""
+        fractions = torch.split(self.fraction(torch.arange(1, self.total + 1)), list(self.walks))
+        walks = [fraction**power / (fraction**power).mean() for fraction in fractions]
+        return torch.cat(walks)
+
     def steps(self, length: int) -> range:
         """The steps 1..T of the walk of so many steps.
 

@@ -23,6 +23,8 @@ class Phase:
         lr_reverse: Peak learning rate of theta.
         warmup: Iterations over which the rates rise linearly.
         schedule: What the rates do after that: stay, or fall to 0 along a cosine.
+        time_power: The loss weighs the KL of step t by (t / T)^power, scaled to a mean of 1: above
+            0 the steps that a sampler takes first count more, below 0 its last. 0 is the bound.
         ema_decay: Decay of the moving average in this phase; None for that of the run. An average
             over many iterations lags behind while the forward process moves.
     """
@@ -34,6 +36,7 @@ class Phase:
     lr_reverse: float = 2e-4
     warmup: int = 0
     schedule: Literal["constant", "cosine"] = "constant"
+    time_power: float = 0.0
     ema_decay: float | None = None
 
     def __post_init__(self) -> None:
@@ -43,6 +46,8 @@ class Phase:
             raise ValueError(f"phase '{self.name}' has a learning rate out of range")
         if self.warmup < 0:
             raise ValueError(f"phase '{self.name}' has a negative warmup")
+        if not math.isfinite(self.time_power):
+            raise ValueError(f"phase '{self.name}' has a time_power that is not finite")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise ValueError(f"phase '{self.name}' has an ema_decay outside of [0, 1)")
 

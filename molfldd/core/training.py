@@ -34,12 +34,14 @@ class Objective(nn.Module):
     Args:
         diffusion: Both processes.
         estimator: The gradient estimator of the phase.
+        time_power: The weights of its steps.
     """
 
-    def __init__(self, diffusion: Diffusion, estimator: Estimator) -> None:
+    def __init__(self, diffusion: Diffusion, estimator: Estimator, time_power: float) -> None:
         super().__init__()
         self.diffusion = diffusion
         self.estimator = estimator
+        self.register_buffer("weights", diffusion.clock.weights(time_power), persistent=False)
         self.generator = torch.Generator()
         self.progress = 0.0
 
@@ -47,7 +49,7 @@ class Objective(nn.Module):
         self, codes: Codes, mask: Masks, sizes: Tensor, t: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss (scalar, nats per example) and KL by block, (B,) each, at steps t (B,)."""
-        term = Term(self.diffusion, Batch(codes, mask, sizes), t)
+        term = Term(self.diffusion, Batch(codes, mask, sizes), t, self.get_buffer("weights"))
         estimate = self.estimator(term, self.generator, self.progress)
         return estimate.loss, estimate.kl
 
@@ -191,7 +193,9 @@ class Trainer:
                 optimizer.load_state_dict(state)
         self._resumed_optimizers, self._resumed_estimator = [], None
         self._optimizers, self._estimator = optimizers, estimator
-        module, *wrapped = self.fabric.setup(Objective(self.diffusion, estimator), *optimizers)
+        module, *wrapped = self.fabric.setup(
+            Objective(self.diffusion, estimator, phase.time_power), *optimizers
+        )
         return module, wrapped
 
     def _estimator_of(self, phase: Phase) -> Estimator:

@@ -152,3 +152,33 @@ def test_the_loss_is_the_mean_bound_of_the_walks() -> None:
     term = Term(diffusion, batch.repeat(len(t)), t)
     loss = float(Pathwise()(term, torch.Generator().manual_seed(0), 0.0).loss)
     assert loss == pytest.approx(exact, rel=0.02)
+
+
+@given(walks, st.floats(-2, 2))
+def test_weights_are_a_power_of_the_time_and_one_on_average(
+    lengths: list[int], power: float
+) -> None:
+    clock = Clock(lengths)
+    weights = clock.weights(power)
+    for length in lengths:
+        own = weights[torch.tensor(clock.steps(length)) - 1]
+        assert float(own.mean()) == pytest.approx(1, rel=1e-4)
+        ratio = float(own[-1] / own[0])
+        assert ratio == pytest.approx(length**power, rel=1e-3)
+
+
+@torch.no_grad()
+def test_the_loss_weighs_the_steps() -> None:
+    diffusion, batch = build_diffusion("masking", WALKS, seed=1), random_batch(1, sizes=(2,))
+    t = torch.arange(1, diffusion.steps + 1)
+    weights = diffusion.clock.weights(1.5)
+    estimates = [
+        Pathwise()(
+            Term(diffusion, batch.repeat(len(t)), t, w), torch.Generator().manual_seed(0), 0.0
+        )
+        for w in (None, weights)
+    ]
+    kl = torch.stack(list(estimates[0].kl.values())).sum(0)
+    lengths = diffusion.clock.length(t)
+    for estimate, w in zip(estimates, (torch.ones(len(t)), weights), strict=True):
+        torch.testing.assert_close(estimate.loss, (lengths * w * kl).mean())

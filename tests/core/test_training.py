@@ -282,6 +282,7 @@ def test_optimizer_gets_the_rates_of_its_phase() -> None:
         {"lr_reverse": math.nan},
         {"lr_forward": math.inf},
         {"warmup": -1},
+        {"time_power": math.nan},
         {"ema_decay": 1.0},
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -23,11 +23,13 @@ class Term:
         diffusion: Both processes.
         batch: The examples x, B of them.
         t: Their steps, (B,) int64 in 1..T.
+        weights: Of each step in the loss, (T,), see ``Clock.weights``; all 1 by default.
     """
 
     diffusion: Diffusion
     batch: Batch
     t: Tensor
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -40,7 +42,7 @@ class Term:
 
     def repeat(self, times: int) -> Term:
         """The term ``times`` times over, from one pass over x."""
-        many = Term(self.diffusion, self.batch.repeat(times), self.t.repeat(times))
+        many = replace(self, batch=self.batch.repeat(times), t=self.t.repeat(times))
         many.__dict__["transition"] = self.transition.repeat(times)
         return many
 
@@ -62,7 +64,10 @@ class Term:
 
     def estimate(self, per_example: Tensor, kl: dict[str, Tensor]) -> Estimate:
         """T times a surrogate (B,), its mean, with the KL it stands for."""
-        loss = (self.diffusion.clock.length(self.t) * per_example).mean()
+        factor = self.diffusion.clock.length(self.t)
+        if self.weights is not None:
+            factor = factor * self.weights[self.t - 1]
+        loss = (factor * per_example).mean()
         return Estimate(loss, {name: k.detach() for name, k in kl.items()})
 
 
