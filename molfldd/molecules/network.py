@@ -19,7 +19,14 @@ from torch import Tensor, nn
 
 from molfldd.core.blocks import Masks, Probs
 from molfldd.molecules.layouts import Dense, Layout, Packed, pair_endpoints
-from molfldd.nn.layers import Modulation, ResidualLayer, TimeEmbedding, feed_forward, zero_linear
+from molfldd.nn.layers import (
+    Modulation,
+    ResidualLayer,
+    TimeEmbedding,
+    embedding,
+    feed_forward,
+    zero_linear,
+)
 
 LAYOUTS: Mapping[str, Callable[[Masks], Layout]] = {"dense": Dense, "packed": Packed}
 
@@ -142,10 +149,10 @@ class GraphTransformer(nn.Module):
         self.embed_atoms = nn.Linear(inputs["atoms"], width)
         self.embed_pairs = nn.Linear(inputs["bonds"], pair)
         self.embed_time = TimeEmbedding(width)
-        self.embed_size = nn.Embedding(largest + 1, width)
+        self.embed_size = embedding(largest + 1, width)
         if config.identity == "canonical":
-            self.atom_identity = nn.Embedding(largest, width)
-            self.pair_identity = nn.Embedding(largest * (largest - 1) // 2, pair)
+            self.atom_identity = embedding(largest, width)
+            self.pair_identity = embedding(largest * (largest - 1) // 2, pair)
         self.identity = config.identity
         self.layout = LAYOUTS[config.layout]
         self.layers = nn.ModuleList(GraphLayer(config) for _ in range(config.layers))

@@ -98,6 +98,17 @@ def feed_forward(width: int, expansion: int) -> nn.Sequential:
     )
 
 
+def embedding(count: int, width: int) -> nn.Embedding:
+    """An embedding that starts small: at first an element's value says more than its name.
+
+    torch's own starts at a standard deviation of 1, far above what is embedded by a linear layer,
+    and then takes long to be anything but noise.
+    """
+    table = nn.Embedding(count, width)
+    nn.init.normal_(table.weight, std=0.1)
+    return table
+
+
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:
     """A linear layer that starts at zero."""
     layer = nn.Linear(inputs, outputs)

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, silu
 
 from molfldd.core.blocks import Masks, Probs
-from molfldd.nn.layers import Modulation, ResidualLayer, TimeEmbedding, attention, zero_linear
+from molfldd.nn.layers import (
+    Modulation,
+    ResidualLayer,
+    TimeEmbedding,
+    attention,
+    embedding,
+    zero_linear,
+)
 
 TOKENS = "tokens"
 """Name of the only block."""
@@ -160,7 +167,7 @@ class Transformer(nn.Module):
         self.head_width = config.width // config.heads
         self.embed_tokens = TokenEmbedding(inputs[TOKENS], config.width)
         self.embed_time = TimeEmbedding(config.width)
-        self.embed_length = nn.Embedding(longest + 1, config.width)
+        self.embed_length = embedding(longest + 1, config.width)
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width)
         self.read = zero_linear(config.width, outputs[TOKENS])
