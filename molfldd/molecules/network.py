@@ -23,8 +23,8 @@ from molfldd.nn.layers import (
     Modulation,
     ResidualLayer,
     TimeEmbedding,
-    embedding,
     feed_forward,
+    small_embedding,
     zero_linear,
 )
 
@@ -149,10 +149,10 @@ class GraphTransformer(nn.Module):
         self.embed_atoms = nn.Linear(inputs["atoms"], width)
         self.embed_pairs = nn.Linear(inputs["bonds"], pair)
         self.embed_time = TimeEmbedding(width)
-        self.embed_size = embedding(largest + 1, width)
+        self.embed_size = small_embedding(largest + 1, width)
         if config.identity == "canonical":
-            self.atom_identity = embedding(largest, width)
-            self.pair_identity = embedding(largest * (largest - 1) // 2, pair)
+            self.atom_identity = small_embedding(largest, width)
+            self.pair_identity = small_embedding(largest * (largest - 1) // 2, pair)
         self.identity = config.identity
         self.layout = LAYOUTS[config.layout]
         self.layers = nn.ModuleList(GraphLayer(config) for _ in range(config.layers))

@@ -98,7 +98,7 @@ def feed_forward(width: int, expansion: int) -> nn.Sequential:
     )
 
 
-def embedding(count: int, width: int) -> nn.Embedding:
+def small_embedding(count: int, width: int) -> nn.Embedding:
     """An embedding that starts small: at first an element's value says more than its name.
 
     torch's own starts at a standard deviation of 1, far above what is embedded by a linear layer,

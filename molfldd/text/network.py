@@ -20,7 +20,7 @@ from molfldd.nn.layers import (
     ResidualLayer,
     TimeEmbedding,
     attention,
-    embedding,
+    small_embedding,
     zero_linear,
 )
 
@@ -167,7 +167,7 @@ class Transformer(nn.Module):
         self.head_width = config.width // config.heads
         self.embed_tokens = TokenEmbedding(inputs[TOKENS], config.width)
         self.embed_time = TimeEmbedding(config.width)
-        self.embed_length = embedding(longest + 1, config.width)
+        self.embed_length = small_embedding(longest + 1, config.width)
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width)
         self.read = zero_linear(config.width, outputs[TOKENS])
