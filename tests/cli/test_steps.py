@@ -48,16 +48,13 @@ def test_it_samples_in_as_many_steps_as_it_is_asked_for(trained: Path) -> None:
 
 
 def test_the_program_takes_one_of_them(molfldd: Command, trained: Path) -> None:
-    def sampled(*more: object) -> tuple[int, str, str]:
-        result = molfldd("sample", "--num", 200, "--checkpoint", trained / MODEL, *more)
-        return result.code, result.out, result.err
-
-    default = sampled()
-    assert sampled("--steps", 3) == default
-    assert sampled("--steps", 2)[1] != default[1]
-    code, out, error = sampled("--steps", 4)
-    assert (code, out) == (2, "")
-    assert "not trained for 4 steps; it has: 2, 3" in error
+    arguments = ("sample", "--num", 200, "--checkpoint", trained / MODEL)
+    default = molfldd(*arguments).out
+    assert molfldd(*arguments, "--steps", 3).out == default
+    assert molfldd(*arguments, "--steps", 2).out != default
+    refused = molfldd(*arguments, "--steps", 4)
+    assert (refused.code, refused.out) == (2, "")
+    assert "not trained for 4 steps; it has: 2, 3" in refused.error
 
 
 def test_its_scores_are_those_of_the_steps(molfldd: Command, trained: Path, tmp_path: Path) -> None:
