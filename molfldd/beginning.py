@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from molfldd.checkpoint import load_state, read_checkpoint
@@ -67,15 +66,18 @@ def obstacle(mine: Config[Any, Any], its: Config[Any, Any]) -> str | None:
 
 
 def deepens(mine: Any, its: Any) -> bool:
-    """Whether a network's config is another's with as many layers or more."""
-    return type(mine) is type(its) and mine == replace(its, layers=max(mine.layers, its.layers))
+    """Whether a network's config is another's with more layers, or with parts it has none of."""
+    if type(mine) is not type(its):
+        return False
+    pairs = [(f.name, getattr(mine, f.name), getattr(its, f.name)) for f in fields(mine)]
+    return all(a == b or b == 0 or (name == "layers" and a > b) for name, a, b in pairs)
 
 
 def fitting(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
     """A state for the module, with what it has in another shape as it is there.
 
-    A network that lacks channels of its last layer gets them, at zero; layers that it lacks are
-    silenced.
+    Channels that a layer lacks, of its inputs or outputs, come last and begin at zero; layers that
+    a network lacks are silenced.
     """
     for name, layer in module.named_modules():
         if isinstance(layer, ResidualLayer) and not any(
@@ -85,7 +87,8 @@ def fitting(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]
     fitted = {}
     for name, own in module.state_dict().items():
         value = state.get(name, own)
-        if name.startswith("network.") and value.numel() < own.numel():
-            value = torch.cat([value, own.new_zeros(len(own) - len(value), *own.shape[1:])])
+        missing = [mine - its for mine, its in zip(own.shape, value.shape, strict=False)]
+        if name.startswith("network.") and own.ndim == value.ndim and min(missing, default=0) >= 0:
+            value = nn.functional.pad(value, [n for m in reversed(missing) for n in (0, m)])
         fitted[name] = value if value.shape == own.shape else own
     return fitted

@@ -103,9 +103,9 @@ def test_the_bound_is_of_held_out_examples_from_everywhere_always_the_same(
     assert {tuple(x) for x in seen[0].tolist()} <= {tuple(x) for x in whole.tolist()}
 
 
-def network(kind: str, layers: int) -> nn.Module:
+def network(kind: str, layers: int, triangles: int = 0) -> nn.Module:
     """The network of a domain without a zero anywhere."""
-    graph = GraphTransformerConfig(layers, 16, 8, 2)
+    graph = GraphTransformerConfig(layers, 16, 8, 2, triangles=triangles)
     patch = PatchTransformerConfig(2, layers, 16, 2, 4)
     built: dict[str, Any] = {
         "molecules": (GraphTransformer, graph, 5, *({"atoms": s, "bonds": s} for s in (4, 5))),
@@ -129,10 +129,15 @@ INPUTS = {
 }
 
 
-@pytest.mark.parametrize("kind", INPUTS)
-def test_a_deepened_network_begins_as_the_function_it_was(kind: str) -> None:
-    """And is another one as soon as its new layers say something."""
-    shallow, deep = network(kind, 2), network(kind, 3)
+@pytest.mark.parametrize(
+    ("kind", "larger"),
+    [*((kind, {"layers": 3}) for kind in INPUTS), ("molecules", {"triangles": 4})],
+)
+def test_an_enlarged_network_begins_as_the_function_it_was(
+    kind: str, larger: dict[str, int]
+) -> None:
+    """And is another one as soon as its new parts say something."""
+    shallow, deep = network(kind, 2), network(kind, **{"layers": 2, **larger})
     generator = torch.Generator().manual_seed(0)
     values = {k: torch.rand(3, *shape, generator=generator) for k, shape in INPUTS[kind].items()}
     mask = {k: torch.ones(3, shape[0], dtype=torch.bool) for k, shape in INPUTS[kind].items()}
@@ -144,7 +149,8 @@ def test_a_deepened_network_begins_as_the_function_it_was(kind: str) -> None:
     for name, expected in shallow(*arguments).items():
         assert not torch.allclose(before[name], expected, atol=1e-3)
         torch.testing.assert_close(deep(*arguments)[name], expected)
-    for parameter in deep.get_submodule("layers.2").parameters():
-        nn.init.normal_(parameter, std=0.3)
+    with torch.no_grad():
+        for parameter in deep.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape) * (parameter == 0)
     for name, expected in shallow(*arguments).items():
         assert not torch.allclose(deep(*arguments)[name], expected, atol=1e-3)

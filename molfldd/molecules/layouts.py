@@ -11,6 +11,7 @@ one in both blocks.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -59,6 +60,18 @@ class Layout(Protocol):
     def endpoints(self, atoms: Tensor) -> tuple[Tensor, Tensor]:
         """Features (atoms, C) of the atoms i and j of every pair, (pairs, C) each."""
 
+    def triangles(self, a: Tensor, b: Tensor) -> Tensor:
+        """What every pair (i, j) hears of its triangles: over all k, a_ik b_kj + b_ik a_kj.
+
+        Args:
+            a: Features of pairs, (pairs, C).
+            b: Features of pairs, (pairs, C).
+
+        Returns:
+            The sum over the other atoms k of the molecule, divided by the square root of its
+            number of atoms, (pairs, C).
+        """
+
 
 class Dense:
     """Every molecule is padded to the largest of the batch; all rows (B, n) and (B, P) are used.
@@ -72,6 +85,8 @@ class Dense:
         self._table = pair_table(exists.shape[1], exists.device)
         self._ends = pair_endpoints(exists.shape[1], exists.device)
         self._bias = torch.where(exists, 0.0, -1e9)[:, None, None]
+        self._pairs = mask["bonds"][..., None]
+        self._root = exists.sum(-1).sqrt()[:, None, None, None]
 
     def pack(self, atoms: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """The same tensors."""
@@ -107,6 +122,15 @@ class Dense:
         i, j = self._ends
         return atoms.index_select(1, i), atoms.index_select(1, j)
 
+    def triangles(self, a: Tensor, b: Tensor) -> Tensor:
+        """By products of matrices over atoms (n, n); see ``Layout``."""
+        left, right = (
+            as_matrix(rows, self._table).permute(0, 3, 1, 2) for rows in (a * self._pairs, b)
+        )
+        product = left @ right / self._root
+        i, j = self._ends
+        return (product + product.transpose(-1, -2))[:, :, i, j].transpose(1, 2)
+
 
 class Packed:
     """Atoms and pairs of all molecules one after another, (N,) and (M,), without padding.
@@ -136,6 +160,7 @@ class Packed:
         self._sources = first_atom[molecule] + j
         table = pair_table(exists.shape[1], exists.device)
         self._edge_pairs = torch.where(i == j, len(pair), first_pair[molecule] + table[i, j])
+        self._sizes = sizes[self._pair_molecules]
 
     def pack(self, atoms: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """(B, n, ...) to (N, ...) and (B, P, ...) to (M, ...)."""
@@ -166,13 +191,32 @@ class Packed:
 
     def _along_edges(self, pairs: Tensor) -> Tensor:
         """Pairs (M, C) for every edge; zero for an atom with itself."""
-        padded = torch.nn.functional.pad(pairs, (0, 0, 0, 1))
-        return padded.index_select(0, self._edge_pairs)
+        return with_zero(pairs, 0).index_select(0, self._edge_pairs)
 
     def endpoints(self, atoms: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C) to (M, C) twice."""
         i, j = self._ends
         return atoms.index_select(0, i), atoms.index_select(0, j)
+
+    def triangles(self, a: Tensor, b: Tensor) -> Tensor:
+        """By sums over the third atoms of each pair; see ``Layout``."""
+        thirds, first, second = self._triangles
+        a, b = with_zero(a, 0), with_zero(b, 0)
+        left, right = (
+            a.index_select(0, one) * b.index_select(0, other)
+            for one, other in ((first, second), (second, first))
+        )
+        return thirds.sum(left + right) / self._sizes.sqrt()[:, None]
+
+    @cached_property
+    def _triangles(self) -> tuple[Segments, Tensor, Tensor]:
+        """The atoms k of each pair's molecule, and the pairs of i and k and of k and j."""
+        thirds = Segments.of(self._sizes)
+        k = torch.arange(len(thirds.index), device=thirds.index.device) - thirds.ptr[thirds.index]
+        first, second = (
+            self._edge_pairs[self._edges.ptr[end][thirds.index] + k] for end in self._ends
+        )
+        return thirds, first, second
 
 
 def spread(rows: Tensor, mask: Tensor) -> Tensor:
@@ -198,6 +242,11 @@ def pair_table(atoms: int, device: torch.device | None = None) -> Tensor:
 
 def as_matrix(pairs: Tensor, table: Tensor) -> Tensor:
     """Pairs (B, P, C) as a symmetric matrix over atoms with a zero diagonal, (B, n, n, C)."""
-    padded = torch.nn.functional.pad(pairs, (0, 0, 0, 1))
-    flat = padded.index_select(1, table.flatten())
+    flat = with_zero(pairs, 1).index_select(1, table.flatten())
     return flat.reshape(len(pairs), *table.shape, pairs.shape[-1])
+
+
+def with_zero(rows: Tensor, dim: int) -> Tensor:
+    """One more row, of zeros, at the end of the dimension."""
+    shape = [1 if d == dim else size for d, size in enumerate(rows.shape)]
+    return torch.cat([rows, rows.new_zeros(shape)], dim)

@@ -2,10 +2,10 @@
 
 Atoms are nodes; every unordered pair of atoms is a bond variable with a state of its own. Atoms
 attend to each other with a bias and a message from their pair; a pair is updated from its two
-atoms symmetrically. Permuting the atoms thus permutes the output, unless the network is told who
-is who: with ``identity="canonical"`` each atom and each pair gets an embedding of its position in
-the canonical order. How rows of atoms and pairs lie in memory is the layout's affair and changes
-no number; see ``molfldd.molecules.layouts``.
+atoms, and from the triangles it is part of, symmetrically. Permuting the atoms thus permutes the
+output, unless the network is told who is who: with ``identity="canonical"`` each atom and each pair
+gets an embedding of its position in the canonical order. How rows of atoms and pairs lie in memory
+is the layout's affair and changes no number; see ``molfldd.molecules.layouts``.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class GraphTransformerConfig:
             "none" keeps the network equivariant.
         layout: "dense" pads every molecule to the largest of its batch, "packed" computes without
             padding, by segment reductions; parameters and results are the same.
+        triangles: Channels by which a pair hears of the triangles it is part of; 0 for none.
     """
 
     layers: int = 4
@@ -52,10 +53,13 @@ class GraphTransformerConfig:
     heads: int = 8
     identity: Literal["canonical", "none"] = "canonical"
     layout: Literal["dense", "packed"] = "dense"
+    triangles: int = 0
 
     def __post_init__(self) -> None:
         if min(self.layers, self.width, self.pair_width, self.heads) < 1:
             raise ValueError("layers, width, pair_width and heads must be at least 1")
+        if self.triangles < 0:
+            raise ValueError(f"triangles must be at least 0, got {self.triangles}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
 
@@ -77,8 +81,9 @@ class GraphLayer(ResidualLayer):
         self.merge = nn.Linear(width + heads * pair, width)
         self.atoms_forward = feed_forward(width, 3)
         self.to_pair = nn.Linear(width, 2 * pair)
+        self.to_triangles = nn.Linear(pair, 2 * config.triangles) if config.triangles else None
         self.pairs_forward = nn.Sequential(
-            nn.Linear(3 * pair, 4 * pair), nn.GELU(), nn.Linear(4 * pair, pair)
+            nn.Linear(3 * pair + config.triangles, 4 * pair), nn.GELU(), nn.Linear(4 * pair, pair)
         )
 
     def outputs(self) -> list[nn.Module]:
@@ -108,8 +113,10 @@ class GraphLayer(ResidualLayer):
         atoms = atoms + gate * self.atoms_forward(x)
         scale, shift, gate = (layout.over_pairs(part) for part in self.modulate_pairs(condition)[0])
         e = self.norm_pairs(pairs) * scale + shift
-        ends = self.endpoints(self.norm_atoms(atoms), layout)
-        pairs = pairs + gate * self.pairs_forward(torch.cat([e, ends], -1))
+        heard = [e, self.endpoints(self.norm_atoms(atoms), layout)]
+        if self.to_triangles is not None:
+            heard.append(layout.triangles(*self.to_triangles(e).chunk(2, -1)))
+        pairs = pairs + gate * self.pairs_forward(torch.cat(heard, -1))
         return atoms, pairs
 
     def attend(self, x: Tensor, pairs: Tensor, layout: Layout) -> Tensor:

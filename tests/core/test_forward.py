@@ -141,7 +141,7 @@ def test_pin_bounds_what_the_network_can_do() -> None:
 
 
 def test_impossible_processes_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1 step"):
+    with pytest.raises(ValueError, match="steps must be at least 1"):
         FixedForward(BLOCKS, uniform_prior(BLOCKS), 0)
     with pytest.raises(ValueError, match="absorbing"):
         MaskingForward(BLOCKS, uniform_prior(BLOCKS), 2, lambda inputs, outputs: torch.nn.Module())

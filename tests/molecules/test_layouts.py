@@ -43,7 +43,10 @@ def networks(identity: Identity) -> tuple[GraphTransformer, GraphTransformer]:
     """The same random weights in both layouts."""
     dense, packed = (
         GraphTransformer(
-            GraphTransformerConfig(2, 16, 8, 4, identity, layout), LARGEST, INPUTS, OUTPUTS
+            GraphTransformerConfig(2, 16, 8, 4, identity, layout, triangles=3),
+            LARGEST,
+            INPUTS,
+            OUTPUTS,
         ).double()
         for layout in ("dense", "packed")
     )

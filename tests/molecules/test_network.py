@@ -22,7 +22,7 @@ layouts = pytest.mark.parametrize("layout", ["dense", "packed"])
 
 
 def network(identity: Identity, layout: LayoutName = "dense") -> GraphTransformer:
-    config = GraphTransformerConfig(2, 16, 8, 4, identity, layout)
+    config = GraphTransformerConfig(2, 16, 8, 4, identity, layout, triangles=3)
     module = GraphTransformer(config, LARGEST, INPUTS, OUTPUTS).double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -153,7 +153,7 @@ def test_every_input_matters_to_every_output(identity: Identity, layout: LayoutN
 @both
 def test_a_fresh_network_says_nothing(identity: Identity, layout: LayoutName) -> None:
     module = GraphTransformer(
-        GraphTransformerConfig(1, 8, 4, 2, identity, layout), 5, INPUTS, OUTPUTS
+        GraphTransformerConfig(1, 8, 4, 2, identity, layout, triangles=3), 5, INPUTS, OUTPUTS
     )
     values, mask, time = graphs([5, 2])
     y = module({n: v.float() for n, v in values.items()}, mask, time.float())
