@@ -1,11 +1,12 @@
 """The QM9 table: every embedded model by the whole protocol, beside its controls and the papers.
 
-Each model is sampled in both ways in which a step can draw its elements together.
+Each model is sampled in every number of steps that it knows, and in both ways in which a step can
+draw its elements together.
 
 Measured here: the embedded models (sampled, scored and timed by this command) and the reports of
 other models, as ``molfldd evaluate MODEL --out REPORT`` wrote them. Published: numbers as their
 papers give them; they differ in test set, convention of validity and treatment of stereochemistry,
-which is said below the table.
+which is said below the table. ``--picture`` draws the FCD against steps and against seconds.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
 
+import matplotlib
+import matplotlib.pyplot as plt
 import typer
 from tables import markdown
 
@@ -86,9 +89,9 @@ class Draws:
             yield molecules
 
 
-def embedded_row(name: str, joint: str, num: int, seeds: int, reference: list[str]) -> Row:
-    """An embedded model, sampled and scored."""
-    model = load_model(pretrained_path(name)).drawing(Manner(joint))
+def model_row(name: str, manner: Manner, num: int, seeds: int, reference: list[str]) -> Row:
+    """An embedded model or a checkpoint, sampled and scored."""
+    model = load_model(pretrained_path(name)).drawing(manner)
     draws = Draws(model, num, seeds, reference)
     report = model.domain.evaluate(draws, model.config.data, model.metrics, None).to_json()
     mean = {
@@ -97,7 +100,13 @@ def embedded_row(name: str, joint: str, num: int, seeds: int, reference: list[st
     }
     spread = _mapping(report, "spread") if seeds > 1 else {}
     per_thousand = 1000 * fmean(draws.seconds) / num
-    return Row(f"`{name}`, {joint} draws", str(model.steps), mean, spread, per_thousand)
+    return Row(f"`{name}`, {manner.joint} draws", str(model.steps), mean, spread, per_thousand)
+
+
+def manners(name: str) -> list[Manner]:
+    """How a model is sampled: in each of its numbers of steps, both ways."""
+    walks = load_model(pretrained_path(name)).sampler.reverse.clock.walks
+    return [Manner(joint, steps=steps) for steps in walks for joint in ("balanced", "independent")]
 
 
 def report_row(argument: str) -> Row:
@@ -119,6 +128,32 @@ def _mapping(report: Mapping[str, object], key: str) -> dict[str, float | None]:
     return dict(found)
 
 
+def picture(rows: list[Row], path: Path) -> None:
+    """FCD against steps, with the papers' numbers, and against seconds, measured here."""
+    matplotlib.use("Agg")
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(10, 4), layout="constrained", sharey=True, sharex=False
+    )
+    for name in dict.fromkeys(row.name for row in rows):
+        mine = sorted((row for row in rows if row.name == name), key=lambda row: int(row.steps))
+        distances = [row.mean["fcd"] for row in mine]
+        left.plot([int(row.steps) for row in mine], distances, "o-", label=name)
+        if all(row.seconds is not None for row in mine):
+            right.plot([row.seconds for row in mine], distances, "o-")
+        else:
+            right.plot([], [])
+    for name, (steps, _, _, distance) in PUBLISHED.items():
+        if steps.isdigit():
+            left.plot(int(steps), float(distance), "x", color="gray")
+            left.annotate(f" {name}", (int(steps), float(distance)), color="gray", fontsize=8)
+    left.set(xlabel="steps = network evaluations", ylabel="FCD", xscale="log", yscale="log")
+    right.set(xlabel="seconds per 1,000 molecules", xscale="log")
+    left.set_title("gray: published, other protocols", fontsize="small")
+    figure.legend(loc="outside right center", fontsize="small")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
 def main(
     num: Annotated[int, typer.Option(min=2, help="Molecules per seed.")] = 10_000,
     seeds: Annotated[int, typer.Option(min=1, help="Sampling seeds 0, 1, ...")] = 3,
@@ -126,14 +161,20 @@ def main(
         list[str] | None,
         typer.Option(help="Another line: NAME:STEPS=FILE, of molfldd evaluate --out FILE."),
     ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this model, embedded or a checkpoint; all embedded by default."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--picture", help="Also draw it, a .png file.")
+    ] = None,
 ) -> None:
     """Print the QM9 table as Markdown."""
     _, test = split(load_qm9())
-    names = [name for name in pretrained() if name.startswith("qm9")]
     rows = [
-        embedded_row(name, joint, num, seeds, list(test.smiles))
-        for name in names
-        for joint in ("balanced", "independent")
+        model_row(name, manner, num, seeds, list(test.smiles))
+        for name in model or [name for name in pretrained() if name.startswith("qm9")]
+        for manner in manners(name)
     ]
     rows += [report_row(argument) for argument in report or []]
     scores = [HEADINGS.get(name, f"{name} %") for name in SHARES] + ["FCD", "FCD (GDSS)"]
@@ -143,6 +184,8 @@ def main(
     published = [[name.strip(), *cells] for name, cells in PUBLISHED.items()]
     print(markdown(["published", "steps", "valid %", "unique %", "FCD"], published))
     print("\nPublished numbers are of other test sets and conventions; see datasets/qm9.md.")
+    if out is not None:
+        picture(rows, out)
 
 
 if __name__ == "__main__":
