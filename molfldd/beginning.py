@@ -21,8 +21,8 @@ def take_over(path: Path, diffusion: Diffusion, config: Config[Any, Any], domain
     """Load the networks of a checkpoint into both processes of a training.
 
     The reverse process is always taken over, and may get more components; the forward process if
-    it is of the same kind. Both may get more layers, which add nothing at first. For another
-    number of steps both go without what there is of each step, such as the pace.
+    it is of the same kind. Both may get more layers and parts, which add nothing at first; only the
+    embeddings of identities begin at random, and small. For another number of steps both go without what there is of each step, such as the pace.
 
     Args:
         path: The checkpoint.
@@ -66,11 +66,14 @@ def obstacle(mine: Config[Any, Any], its: Config[Any, Any]) -> str | None:
 
 
 def deepens(mine: Any, its: Any) -> bool:
-    """Whether a network's config is another's with more layers, or with parts it has none of."""
+    """Whether a network's config is another's with more layers, or with parts it has none of.
+
+    Of a part there is none where the config says 0 or "none".
+    """
     if type(mine) is not type(its):
         return False
     pairs = [(f.name, getattr(mine, f.name), getattr(its, f.name)) for f in fields(mine)]
-    return all(a == b or b == 0 or (name == "layers" and a > b) for name, a, b in pairs)
+    return all(a == b or b in (0, "none") or (name == "layers" and a > b) for name, a, b in pairs)
 
 
 def fitting(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:

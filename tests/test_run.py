@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from molfldd.beginning import fitting
+from molfldd.beginning import deepens, fitting
 from molfldd.checkpoint import read_checkpoint, write_checkpoint
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.core.blocks import Batch
@@ -154,3 +154,20 @@ def test_an_enlarged_network_begins_as_the_function_it_was(
             parameter += 0.3 * torch.randn(parameter.shape) * (parameter == 0)
     for name, expected in shallow(*arguments).items():
         assert not torch.allclose(deep(*arguments)[name], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "possible"),
+    [
+        ({"layers": 3}, True),
+        ({"triangles": 4, "identity": "canonical"}, True),
+        ({"layers": 1}, False),
+        ({"width": 32}, False),
+    ],
+)
+def test_a_network_can_be_enlarged_but_not_made_smaller_or_wider(
+    changes: dict[str, Any], possible: bool
+) -> None:
+    its = GraphTransformerConfig(2, 16, 8, 2, identity="none")
+    mine = replace(its, **changes)
+    assert deepens(mine, its) is possible
