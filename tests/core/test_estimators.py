@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import ONE_BLOCK, all_states, build_diffusion, exact_bound, random_batch, single
+from tiny import (
+    ONE_BLOCK,
+    all_states,
+    build_diffusion,
+    exact_bound,
+    gradient,
+    random_batch,
+    single,
+)
 from torch import Tensor
 
 from molfldd.core.blocks import Batch
@@ -26,9 +34,7 @@ from molfldd.core.estimators import (
     Term,
     log_marginal,
 )
-from molfldd.core.estimators.concrete import concrete
 from molfldd.core.estimators.control_variate import WithEffects
-from molfldd.core.estimators.reinmax import second_order
 
 KINDS = [
     "free-uniform",
@@ -46,19 +52,6 @@ def tiny_problem(kind: str) -> tuple[Diffusion, Batch]:
     """Two variables of two categories (and a mask): few enough states for pairs of samples."""
     diffusion = build_diffusion(kind, STEPS, seed=7, blocks=ONE_BLOCK, width=3)
     return diffusion, random_batch(2, sizes=(2,), seed=7, blocks=ONE_BLOCK)
-
-
-def gradient(loss: Tensor, diffusion: Diffusion) -> tuple[Tensor, Tensor]:
-    """With respect to phi and to theta, each as one row."""
-    modules = (diffusion.forward_process, diffusion.reverse)
-    parameters = [list(m.parameters()) for m in modules]
-    flat = torch.autograd.grad(loss, [p for part in parameters for p in part], allow_unused=True)
-    rows = [
-        torch.zeros_like(p).flatten() if g is None else g.flatten()
-        for p, g in zip([p for part in parameters for p in part], flat, strict=True)
-    ]
-    split = len(parameters[0])
-    return torch.cat(rows[:split]), torch.cat(rows[split:])
 
 
 def exact_gradient(diffusion: Diffusion, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -252,6 +245,9 @@ def test_random_draws_find_wrong_estimators_out(wrong: Any) -> None:
     assert not within_noise(draws_of_gradient(wrong, diffusion, batch, 150, 40), exact)
 
 
+# Variance -------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_leaving_one_out_lowers_the_variance(kind: str) -> None:
     """At the same number of samples of z_t."""
@@ -284,169 +280,3 @@ def fit(estimator: WithEffects, diffusion: Diffusion, batch: Batch) -> None:
         optimizer.zero_grad()
         estimator(Term(diffusion, many, t), generator, 0.0).loss.backward()
         optimizer.step()
-
-
-@pytest.mark.parametrize(
-    "estimator",
-    [
-        Pathwise(),
-        Reinforce(),
-        LeaveOneOut(),
-        ConcreteRelaxation(),
-        StraightThrough(),
-        ReinMax(),
-    ],
-)
-def test_forward_gets_no_gradient_at_the_last_step_through_z(estimator: Any) -> None:
-    """With one step there is nothing to learn for phi, whatever the estimator."""
-    diffusion = build_diffusion("pinned-uniform", 1)
-    batch = random_batch(4)
-    t = torch.ones(4, dtype=torch.long)
-    loss = estimator(Term(diffusion, batch, t), torch.Generator().manual_seed(0), 0.0).loss
-    phi, theta = gradient(loss, diffusion)
-    assert (phi == 0).all()
-    assert theta.norm() > 0
-
-
-@pytest.mark.parametrize(
-    "estimator",
-    [Pathwise(), Reinforce(), LeaveOneOut(samples=3), StraightThrough(), ReinMax()],
-)
-def test_reported_kl_is_that_of_hard_samples(estimator: Any) -> None:
-    diffusion = build_diffusion("masking", STEPS)
-    batch = random_batch(2, sizes=(2, 1)).repeat(1500)
-    t = torch.arange(len(batch)) // 2 % STEPS + 1
-    estimate = estimator(Term(diffusion, batch, t), torch.Generator().manual_seed(0), 0.0)
-    total = torch.stack(list(estimate.kl.values())).sum(0)
-    assert total.shape == (3000,)
-    assert not total.requires_grad
-    with torch.no_grad():
-        exact = exact_bound(diffusion, random_batch(2, sizes=(2, 1))).mean()
-    assert STEPS * float(total.mean()) == pytest.approx(float(exact), rel=0.05)
-
-
-def test_leave_one_out_needs_another_sample() -> None:
-    with pytest.raises(ValueError, match="at least 2"):
-        LeaveOneOut(samples=1)
-
-
-def test_parameters_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1 sample"):
-        ControlVariate(samples=0)
-    with pytest.raises(ValueError, match="learning_rate"):
-        ControlVariate(learning_rate=0.0)
-    with pytest.raises(ValueError, match="temperature"):
-        StraightThrough(temperature=0.0)
-
-
-# ReinMax --------------------------------------------------------------------------------------
-
-
-def test_reinmax_is_exact_for_a_quadratic_function_of_one_variable() -> None:
-    """The gradient of E f(z), enumerated over z, against the estimator's mean."""
-    logits = torch.tensor([0.3, -1.0, 0.8], dtype=torch.double, requires_grad=True)
-    matrix = torch.tensor([[1.0, 0.2, -3.0], [0.5, 2.0, 0.1], [0.0, -1.0, 4.0]]).double()
-
-    def f(z: Tensor) -> Tensor:
-        return z @ matrix @ z + 2 * z[0]
-
-    u = logits.softmax(-1)
-    states = torch.eye(3, dtype=torch.double)
-    exact = torch.autograd.grad(sum(u[k] * f(states[k]) for k in range(3)), logits)[0]
-    found = torch.zeros(3, dtype=torch.double)
-    for k in range(3):
-        u = logits.softmax(-1)
-        soft = second_order(u, torch.tensor(k))
-        value = f(states[k] + soft - soft.detach())
-        found += u[k].detach() * torch.autograd.grad(value, logits)[0]
-    torch.testing.assert_close(found, exact)
-
-
-# Log-probability ------------------------------------------------------------------------------
-
-
-def test_log_marginal_sums_over_valid_elements_of_all_blocks() -> None:
-    diffusion = build_diffusion("fixed-uniform", 2)
-    batch = random_batch(3)
-    forward = diffusion.forward_process
-    transition = forward.transition(batch, forward.encode(batch), torch.ones(3, dtype=torch.long))
-    found = log_marginal(transition, batch.codes, batch)
-    elements = 2 * batch.sizes - 1
-    letters, links = math.log(0.5 + 0.5 / 3), math.log(0.5 + 0.5 / 2)
-    expected = batch.sizes * letters + (elements - batch.sizes) * links
-    torch.testing.assert_close(found, expected)
-
-
-# Concrete relaxation --------------------------------------------------------------------------
-
-
-def test_temperature_falls_exponentially_from_start_to_end() -> None:
-    schedule = ConcreteRelaxation(start=1.0, end=1e-2)
-    assert [schedule.temperature(p) for p in (0.0, 0.5, 1.0)] == pytest.approx([1.0, 0.1, 0.01])
-    for start, end in ((1.0, 0.0), (0.1, 1.0), (1.0, -1.0)):
-        with pytest.raises(ValueError, match="temperatures"):
-            ConcreteRelaxation(start=start, end=end)
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.1, 1e-3])
-def test_concrete_samples_lie_on_the_support(temperature: float) -> None:
-    u = torch.tensor([0.0, 0.7, 0.0, 0.3]).expand(2000, 4)
-    z = concrete(u, temperature, torch.Generator().manual_seed(0))
-    assert (z[:, [0, 2]] == 0).all()
-    assert z.isfinite().all()
-    torch.testing.assert_close(z.sum(-1), torch.ones(2000))
-
-
-def test_relaxed_states_seen_by_the_reverse_lie_on_the_support(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    diffusion, batch = build_diffusion("masking", STEPS), random_batch(30)
-    t = torch.arange(30) % STEPS + 1
-    seen: list[dict[str, Tensor]] = []
-    right = diffusion.reverse.law
-    monkeypatch.setattr(
-        diffusion.reverse, "law", lambda z, mask, t: (seen.append(z), right(z, mask, t))[1]
-    )
-    ConcreteRelaxation()(Term(diffusion, batch, t), torch.Generator().manual_seed(0), 0.0)
-    possible = diffusion.prior.onehot(batch.codes)
-    for name, z in seen[0].items():
-        assert (z[..., :-1][possible[name][..., :-1] == 0] == 0).all()
-        assert ((z > 0) & (z < 1)).any()
-
-
-def test_cold_concrete_samples_are_draws_from_u() -> None:
-    u = torch.tensor([0.5, 0.3, 0.2]).expand(20_000, 3)
-    z = concrete(u, 1e-3, torch.Generator().manual_seed(0))
-    assert (z.max(-1).values > 0.99).float().mean() > 0.99
-    torch.testing.assert_close(z.mean(0), u[0], atol=0.015, rtol=0)
-
-
-def test_cold_concrete_reports_the_hard_kl_and_a_warm_one_does_not() -> None:
-    diffusion = build_diffusion("masking", STEPS)
-    batch = random_batch(2, sizes=(2, 1)).repeat(2000)
-    t = torch.arange(len(batch)) // 2 % STEPS + 1
-    with torch.no_grad():
-        exact = float(exact_bound(diffusion, random_batch(2, sizes=(2, 1))).mean())
-
-    def reported(progress: float) -> float:
-        estimate = ConcreteRelaxation()(
-            Term(diffusion, batch, t), torch.Generator().manual_seed(0), progress
-        )
-        return STEPS * float(torch.stack(list(estimate.kl.values())).sum(0).mean())
-
-    assert reported(1.0) == pytest.approx(exact, rel=0.05)
-    assert reported(0.0) != pytest.approx(exact, rel=0.05)
-
-
-@pytest.mark.parametrize("kind", ["free-uniform", "free-absorbing", "pinned-uniform", "masking"])
-@pytest.mark.parametrize("progress", [0.0, 0.6, 0.8, 1.0])
-def test_concrete_gradients_are_finite_at_any_temperature(kind: str, progress: float) -> None:
-    diffusion = build_diffusion(kind, STEPS)
-    batch = random_batch(600)
-    t = torch.arange(len(batch)) % STEPS + 1
-    estimate = ConcreteRelaxation()(
-        Term(diffusion, batch, t), torch.Generator().manual_seed(0), progress
-    )
-    for g in gradient(estimate.loss, diffusion):
-        assert g.isfinite().all()
-    assert estimate.loss.isfinite()

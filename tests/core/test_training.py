@@ -1,25 +1,20 @@
-"""Resuming bit for bit, the draws of every process, phases, averages and rates."""
+"""Training runs: resuming bit for bit, averages, optimizers, and what iterations report."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import math
-from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from lightning_fabric import Fabric
 from tiny import build_diffusion, random_examples
 from torch import Tensor
 
 from molfldd.checkpoint import read_checkpoint, write_checkpoint
-from molfldd.core.draws import Draws
 from molfldd.core.estimators import (
     ConcreteRelaxation,
     ControlVariate,
@@ -243,23 +238,6 @@ def test_gradient_variance_is_that_of_the_gradients() -> None:
     assert trainer().gradient_variance() == {}
 
 
-# Rates ----------------------------------------------------------------------------------------
-
-
-def test_rates_rise_linearly_then_fall_along_a_cosine() -> None:
-    phase = Phase("p", 14, Pathwise(), warmup=4, schedule="cosine")
-    rates = [phase.rate(done) for done in range(15)]
-    assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
-    assert rates[9] == pytest.approx(0.5)
-    assert rates[14] == pytest.approx(0.0, abs=1e-12)
-    assert all(a >= b for a, b in pairwise(rates[4:]))
-
-
-def test_constant_rates_stay() -> None:
-    phase = Phase("p", 10, Pathwise(), warmup=2)
-    assert [phase.rate(done) for done in (0, 1, 2, 9)] == [0.5, 1, 1, 1]
-
-
 def test_optimizer_gets_the_rates_of_its_phase() -> None:
     run = trainer()
     seen = []
@@ -273,113 +251,6 @@ def test_optimizer_gets_the_rates_of_its_phase() -> None:
     assert rates[12] == pytest.approx([1e-2 * 0.5])  # half-way down the cosine, phi frozen
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"iterations": 0},
-        {"lr_forward": -1e-3},
-        {"lr_reverse": 0.0},
-        {"lr_reverse": math.nan},
-        {"lr_forward": math.inf},
-        {"warmup": -1},
-        {"time_power": math.nan},
-        {"ema_decay": 1.0},
-    ],
-)
-def test_impossible_phases_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="'p'"):
-        Phase(**{"name": "p", "iterations": 1, "estimator": Pathwise(), **wrong})
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"batch_size": 0},
-        {"elements": 0},
-        {"grouped": 0},
-        {"ema_decay": 1.0},
-        {"ema_decay": math.nan},
-        {"clip": 0.0},
-        {"clip": math.nan},
-        {"weight_decay": -0.1},
-    ],
-)
-def test_impossible_options_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        TrainingOptions(**wrong)
-
-
-# Draws ----------------------------------------------------------------------------------------
-
-
-def sizes_of(examples: int) -> Tensor:
-    return torch.randint(1, 30, (examples,), generator=torch.Generator().manual_seed(examples))
-
-
-@given(st.integers(1, 60), st.integers(1, 13), st.integers(2, 6), st.integers(0, 5))
-def test_grouping_brings_the_same_examples_with_similar_sizes_together(
-    examples: int, batch: int, grouped: int, seed: int
-) -> None:
-    options = TrainingOptions(batch_size=batch, seed=seed)
-    sizes = sizes_of(examples)
-    plain = Draws(sizes, 3, options)
-    draws = Draws(sizes, 3, dataclasses.replace(options, grouped=grouped))
-    for group in range(3):
-        iterations = range(group * grouped, (group + 1) * grouped)
-        batches = [draws.indices(i) for i in iterations]
-        together = torch.cat([plain.indices(i) for i in iterations])
-        assert sorted(torch.cat(batches).tolist()) == sorted(together.tolist())
-        spans = sorted((int(sizes[b].min()), int(sizes[b].max())) for b in batches)
-        assert all(a[1] <= b[0] for a, b in pairwise(spans))
-    again = Draws(sizes, 3, draws.options)
-    assert torch.equal(again.indices(2 * grouped + 1), draws.indices(2 * grouped + 1))
-
-
-def test_groups_come_in_random_order() -> None:
-    """Small and large examples take turns: the learning rate falls for both alike."""
-    sizes = torch.arange(1000)
-    draws = Draws(sizes, 3, TrainingOptions(batch_size=10, grouped=100))
-    means = [float(sizes[draws.indices(i)].float().mean()) for i in range(100)]
-    assert sum(a < b for a, b in pairwise(means)) in range(30, 70)
-
-
-@given(st.integers(1, 40), st.integers(1, 13), st.integers(0, 5))
-def test_every_example_comes_once_per_epoch(examples: int, batch: int, seed: int) -> None:
-    draws = Draws(sizes_of(examples), 3, TrainingOptions(batch_size=batch, seed=seed))
-    iterations = -(-3 * examples // batch)
-    order = torch.cat([draws.indices(i) for i in range(iterations)])[: 3 * examples]
-    for epoch in order.split(examples):
-        assert sorted(epoch.tolist()) == list(range(examples))
-
-
-def test_epochs_are_shuffled_anew() -> None:
-    draws = Draws(sizes_of(30), 3, TrainingOptions(batch_size=30))
-    assert not torch.equal(draws.indices(0), draws.indices(1))
-    assert torch.equal(
-        draws.indices(0), Draws(sizes_of(30), 3, TrainingOptions(batch_size=30)).indices(0)
-    )
-
-
-@given(st.integers(1, 50), st.sampled_from([1, 2, 3, 4]), st.integers(1, 5), st.integers(0, 30))
-def test_processes_share_the_batch_of_a_single_one(
-    examples: int, processes: int, share: int, iteration: int
-) -> None:
-    options = TrainingOptions(batch_size=share * processes)
-    alone = Draws(sizes_of(examples), 7, options)
-    parts = [Draws(sizes_of(examples), 7, options, rank, processes) for rank in range(processes)]
-    together = torch.cat([part.indices(iteration) for part in parts])
-    assert torch.equal(together, alone.indices(iteration))
-    times = torch.cat([part.times(iteration) for part in parts])
-    assert torch.equal(times, alone.times(iteration))
-
-
-def test_processes_have_different_noise() -> None:
-    cpu = torch.device("cpu")
-    parts = [Draws(sizes_of(10), 7, TrainingOptions(batch_size=4), rank, 2) for rank in range(2)]
-    streams = [torch.rand(4, generator=part.noise(i, cpu)) for part in parts for i in range(20)]
-    assert len({tuple(s.tolist()) for s in streams}) == 40
-
-
 def test_every_iteration_has_noise_of_its_own() -> None:
     seen: list[float] = []
 
@@ -390,21 +261,6 @@ def test_every_iteration_has_noise_of_its_own() -> None:
 
     advance(trainer(phases=(Phase("learn", 20, recording), Phase("more", 20, recording))))
     assert len(set(seen)) == 40
-
-
-def test_every_step_is_equally_likely_at_every_place_in_the_batch() -> None:
-    draws = Draws(sizes_of(100), 5, TrainingOptions(batch_size=3))
-    times = torch.stack([draws.times(i) for i in range(4000)])
-    for place in range(3):
-        counts = torch.bincount(times[:, place], minlength=6)
-        assert counts[0] == 0
-        assert (counts[1:] - 800).abs().max() < 5 * math.sqrt(4000 * 0.2 * 0.8)
-    assert max(Counter(times[0].tolist()).values()) == 1  # spread over the steps
-
-
-def test_uneven_shares_are_refused() -> None:
-    with pytest.raises(ValueError, match="evenly"):
-        Draws(sizes_of(10), 3, TrainingOptions(batch_size=5), 0, 2)
 
 
 def test_profile_is_the_mean_by_step_and_block() -> None:
@@ -420,26 +276,6 @@ def test_profile_is_the_mean_by_step_and_block() -> None:
         torch.testing.assert_close(profile.kl[:, column], expected)
     profile.reset()
     assert (profile.kl == 0).all()
-
-
-@pytest.mark.parametrize(
-    ("elements", "largest", "processes", "expected"),
-    [
-        (None, 10_000, 1, 128),
-        (128 * 45, 45, 1, 128),
-        (128 * 45 - 1, 45, 1, 127),
-        (32_768, 741, 1, 44),
-        (32_768, 741, 3, 42),
-        (100, 5050, 1, 1),
-        (100, 5050, 4, 4),
-    ],
-)
-def test_batches_keep_to_the_budget_of_elements(
-    elements: int | None, largest: int, processes: int, expected: int
-) -> None:
-    options = TrainingOptions(batch_size=128, elements=elements).for_examples(largest, processes)
-    assert options.batch_size == expected
-    assert options.batch_size % processes == 0 or processes == 1
 
 
 def test_no_batch_of_a_run_exceeds_the_budget() -> None:

@@ -288,3 +288,19 @@ def exact_bound(diffusion: Diffusion, batch: Batch, steps: int | None = None) ->
             for i in range(len(batch))
         ]
     )
+
+
+# Gradients ------------------------------------------------------------------------------------
+
+
+def gradient(loss: Tensor, diffusion: Diffusion) -> tuple[Tensor, Tensor]:
+    """Gradient with respect to phi and to theta, each as one row."""
+    modules = (diffusion.forward_process, diffusion.reverse)
+    parameters = [list(m.parameters()) for m in modules]
+    flat = torch.autograd.grad(loss, [p for part in parameters for p in part], allow_unused=True)
+    rows = [
+        torch.zeros_like(p).flatten() if g is None else g.flatten()
+        for p, g in zip([p for part in parameters for p in part], flat, strict=True)
+    ]
+    split = len(parameters[0])
+    return torch.cat(rows[:split]), torch.cat(rows[split:])

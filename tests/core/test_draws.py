@@ -1,0 +1,100 @@
+"""Which examples, steps and noise an iteration draws, on every process."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from molfldd.core.draws import Draws
+from molfldd.core.phases import TrainingOptions
+
+
+def sizes_of(examples: int) -> Tensor:
+    return torch.randint(1, 30, (examples,), generator=torch.Generator().manual_seed(examples))
+
+
+@given(st.integers(1, 60), st.integers(1, 13), st.integers(2, 6), st.integers(0, 5))
+def test_grouping_brings_the_same_examples_with_similar_sizes_together(
+    examples: int, batch: int, grouped: int, seed: int
+) -> None:
+    options = TrainingOptions(batch_size=batch, seed=seed)
+    sizes = sizes_of(examples)
+    plain = Draws(sizes, 3, options)
+    draws = Draws(sizes, 3, dataclasses.replace(options, grouped=grouped))
+    for group in range(3):
+        iterations = range(group * grouped, (group + 1) * grouped)
+        batches = [draws.indices(i) for i in iterations]
+        together = torch.cat([plain.indices(i) for i in iterations])
+        assert sorted(torch.cat(batches).tolist()) == sorted(together.tolist())
+        spans = sorted((int(sizes[b].min()), int(sizes[b].max())) for b in batches)
+        assert all(a[1] <= b[0] for a, b in pairwise(spans))
+    again = Draws(sizes, 3, draws.options)
+    assert torch.equal(again.indices(2 * grouped + 1), draws.indices(2 * grouped + 1))
+
+
+def test_groups_come_in_random_order() -> None:
+    """Small and large examples take turns: the learning rate falls for both alike."""
+    sizes = torch.arange(1000)
+    draws = Draws(sizes, 3, TrainingOptions(batch_size=10, grouped=100))
+    means = [float(sizes[draws.indices(i)].float().mean()) for i in range(100)]
+    assert sum(a < b for a, b in pairwise(means)) in range(30, 70)
+
+
+@given(st.integers(1, 40), st.integers(1, 13), st.integers(0, 5))
+def test_every_example_comes_once_per_epoch(examples: int, batch: int, seed: int) -> None:
+    draws = Draws(sizes_of(examples), 3, TrainingOptions(batch_size=batch, seed=seed))
+    iterations = -(-3 * examples // batch)
+    order = torch.cat([draws.indices(i) for i in range(iterations)])[: 3 * examples]
+    for epoch in order.split(examples):
+        assert sorted(epoch.tolist()) == list(range(examples))
+
+
+def test_epochs_are_shuffled_anew() -> None:
+    draws = Draws(sizes_of(30), 3, TrainingOptions(batch_size=30))
+    assert not torch.equal(draws.indices(0), draws.indices(1))
+    assert torch.equal(
+        draws.indices(0), Draws(sizes_of(30), 3, TrainingOptions(batch_size=30)).indices(0)
+    )
+
+
+@given(st.integers(1, 50), st.sampled_from([1, 2, 3, 4]), st.integers(1, 5), st.integers(0, 30))
+def test_processes_share_the_batch_of_a_single_one(
+    examples: int, processes: int, share: int, iteration: int
+) -> None:
+    options = TrainingOptions(batch_size=share * processes)
+    alone = Draws(sizes_of(examples), 7, options)
+    parts = [Draws(sizes_of(examples), 7, options, rank, processes) for rank in range(processes)]
+    together = torch.cat([part.indices(iteration) for part in parts])
+    assert torch.equal(together, alone.indices(iteration))
+    times = torch.cat([part.times(iteration) for part in parts])
+    assert torch.equal(times, alone.times(iteration))
+
+
+def test_processes_have_different_noise() -> None:
+    cpu = torch.device("cpu")
+    parts = [Draws(sizes_of(10), 7, TrainingOptions(batch_size=4), rank, 2) for rank in range(2)]
+    streams = [torch.rand(4, generator=part.noise(i, cpu)) for part in parts for i in range(20)]
+    assert len({tuple(s.tolist()) for s in streams}) == 40
+
+
+def test_every_step_is_equally_likely_at_every_place_in_the_batch() -> None:
+    draws = Draws(sizes_of(100), 5, TrainingOptions(batch_size=3))
+    times = torch.stack([draws.times(i) for i in range(4000)])
+    for place in range(3):
+        counts = torch.bincount(times[:, place], minlength=6)
+        assert counts[0] == 0
+        assert (counts[1:] - 800).abs().max() < 5 * math.sqrt(4000 * 0.2 * 0.8)
+    assert max(Counter(times[0].tolist()).values()) == 1  # spread over the steps
+
+
+def test_uneven_shares_are_refused() -> None:
+    with pytest.raises(ValueError, match="evenly"):
+        Draws(sizes_of(10), 3, TrainingOptions(batch_size=5), 0, 2)
