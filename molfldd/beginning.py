@@ -20,9 +20,10 @@ from molfldd.nn.layers import ResidualLayer
 def take_over(path: Path, diffusion: Diffusion, config: Config[Any, Any], domain: object) -> bool:
     """Load the networks of a checkpoint into both processes of a training.
 
-    The reverse process is always taken over, and may get more components; the forward process if
-    it is of the same kind. Both may get more layers and parts, which add nothing at first; only the
-    embeddings of identities begin at random, and small. For another number of steps both go without what there is of each step, such as the pace.
+    The reverse process is always taken over, and may get more components; the forward process if it
+    is of the same kind. Both may get more layers and parts, which add nothing at first; only the
+    embeddings of identities begin at random, and small. For another number of steps both go without
+    what there is of each step, such as the pace.
 
     Args:
         path: The checkpoint.
