@@ -26,6 +26,7 @@ import typer
 from rich.console import Console
 from tables import markdown
 
+from molfldd.cli.running import run_script
 from molfldd.config import Config, override, parse_config, read_recipe
 from molfldd.engine import Engine
 from molfldd.errors import UsageError
@@ -266,4 +267,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -34,6 +34,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from molfldd.cli.running import run_script
 from molfldd.config import Config, override, parse_config, read_recipe
 from molfldd.core.blocks import Examples, SizeDistribution
 from molfldd.core.sampling import Sampler
@@ -237,4 +238,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -17,6 +17,7 @@ from rdkit import Chem
 from rich.console import Console
 from rich.progress import track
 
+from molfldd.cli.running import run_script
 from molfldd.molecules.codec import decode, to_smiles
 from molfldd.molecules.datasets import (
     MoleculeDataset,
@@ -82,4 +83,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

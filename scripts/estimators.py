@@ -23,6 +23,7 @@ from ablations import SMALL as ABLATION
 from tables import markdown
 from torch import Tensor
 
+from molfldd.cli.running import run_script
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.core.blocks import Batch
 from molfldd.core.diffusion import Diffusion
@@ -263,4 +264,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -10,6 +10,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from molfldd.cli.running import run_script
 from molfldd.molecules.domain import comparison_with
 from molfldd.molecules.fcd import content_hash, fcd
 
@@ -35,4 +36,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from molfldd.cli.running import run_script
 from molfldd.core.sampling import Samples
 from molfldd.model import Manner, load_model, pretrained_path
 from molfldd.molecules.codec import pair_index
@@ -136,4 +137,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

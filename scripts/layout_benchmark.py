@@ -23,6 +23,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from molfldd.cli.running import run_script
 from molfldd.config import parse_config, read_recipe
 from molfldd.core.blocks import Block, masks
 from molfldd.molecules.domain import bond_count
@@ -199,4 +200,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

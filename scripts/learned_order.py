@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from molfldd.cli.running import run_script
 from molfldd.core.blocks import Batch
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import MaskingForward
@@ -99,4 +100,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from molfldd.cli.running import run_script
 from molfldd.core.blocks import Examples, SizeDistribution
 from molfldd.core.bound import evaluate_bound
 from molfldd.core.diffusion import Diffusion
@@ -191,4 +192,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -30,6 +30,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from molfldd.cli.running import run_script
 from molfldd.molecules.datasets import file_source, moses_source, qm9_source, zinc250k_source
 from molfldd.molecules.parsing import Entry
 from molfldd.molecules.preparation import Source, prepare
@@ -88,4 +89,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -24,6 +24,7 @@ import matplotlib.pyplot as plt
 import typer
 from tables import markdown
 
+from molfldd.cli.running import run_script
 from molfldd.errors import UsageError
 from molfldd.model import Manner, Model, load_model, pretrained, pretrained_path
 from molfldd.molecules.datasets import load_qm9
@@ -189,4 +190,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

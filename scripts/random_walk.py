@@ -23,6 +23,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
+from molfldd.cli.running import run_script
 from molfldd.core.blocks import (
     Block,
     Examples,
@@ -186,4 +187,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

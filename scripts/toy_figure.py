@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from torch import Tensor
 
+from molfldd.cli.running import run_script
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.core.diffusion import Diffusion
 from molfldd.engine import Engine
@@ -81,4 +82,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

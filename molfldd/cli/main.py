@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import typer
 
@@ -11,12 +11,9 @@ from molfldd import __version__
 from molfldd.cli.datasets import datasets
 from molfldd.cli.diagnose import diagnose
 from molfldd.cli.evaluate import evaluate
+from molfldd.cli.running import execute
 from molfldd.cli.sample import sample
-from molfldd.cli.train import INTERRUPTED, train
-from molfldd.errors import MolflddError, UsageError
-
-_ParserError = cast(type[Exception], typer.BadParameter.__base__)
-"""What typer raises for a command line it cannot parse."""
+from molfldd.cli.train import train
 
 app = typer.Typer(rich_markup_mode="markdown", add_completion=False, pretty_exceptions_enable=False)
 app.command(epilog="Example: molfldd train qm9 --out runs/qm9")(train)
@@ -62,45 +59,9 @@ def main(
         typer.echo(context.get_help())
 
 
-def _fail(message: str, code: int) -> int:
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
-    return code
-
-
-def _explain(error: Any) -> str:
-    """What the parser has to say, and where to read more."""
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "molfldd"
-    return f"{error.format_message().rstrip('.')}; see {path} --help"
-
-
-def _system_problem(error: OSError) -> str:
-    where = "" if error.filename is None else f"{error.filename}: "
-    return f"{where}{error.strerror or error}"
-
-
-def _execute() -> int:
-    try:
-        return app(prog_name="molfldd", standalone_mode=False) or 0
-    except UsageError as error:
-        return _fail(str(error), 2)
-    except MolflddError as error:
-        return _fail(str(error), 1)
-    except _ParserError as error:
-        return _fail(_explain(error), 2)
-    except OSError as error:
-        return _fail(_system_problem(error), 1)
-    except (typer.Abort, KeyboardInterrupt):
-        return INTERRUPTED
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
-            raise
-        return _fail("the device ran out of memory; choose a smaller batch size", 1)
-
-
 def run() -> None:
     """Run the command line: the entry point of the program ``molfldd``."""
-    sys.exit(_execute())
+    sys.exit(execute(app, "molfldd"))
 
 
 if __name__ == "__main__":
