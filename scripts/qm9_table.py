@@ -132,9 +132,7 @@ def _mapping(report: Mapping[str, object], key: str) -> dict[str, float | None]:
 def picture(rows: list[Row], path: Path) -> None:
     """FCD against steps, with the papers' numbers, and against seconds, measured here."""
     matplotlib.use("Agg")
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(10, 4), layout="constrained", sharey=True, sharex=False
-    )
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
     for name in dict.fromkeys(row.name for row in rows):
         mine = sorted((row for row in rows if row.name == name), key=lambda row: int(row.steps))
         distances = [row.mean["fcd"] for row in mine]
