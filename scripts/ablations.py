@@ -6,8 +6,8 @@ It begins with nothing, or with the networks of a model that another study has l
 it is sampled and scored. The network is a small one, so that a variant takes minutes; compare the
 lines of a table with each other.
 
-Results are kept in FOLDER/STUDY.jsonl; what is there already is not trained again, so a study can
-be interrupted, and extended by further seeds.
+Results are kept in FOLDER/results.jsonl; what is there already is not trained again, whichever
+study it was for, so a study can be interrupted, and extended by further seeds.
 """
 
 from __future__ import annotations
@@ -61,6 +61,11 @@ class Variant:
     recipe: str
     changes: tuple[str, ...] = ()
 
+    @property
+    def key(self) -> dict[str, Any]:
+        """What its results are found by, whatever a study calls it."""
+        return {"recipe": self.recipe, "changes": list(self.changes)}
+
     def config(self, *more: str) -> Config[Any, Any]:
         """The small form of the recipe with the changes."""
         return parse_config(override(read_recipe(self.recipe), [*SMALL, *self.changes, *more]))
@@ -101,6 +106,9 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "conventional, marginal prior": fixed("process.prior=marginal", "process.reverse=jump"),
         "masking and changed values": learned("process.forward=mixed", "process.reverse=jump"),
         "pinned marginals": general("process.forward=pinned"),
+        "pinned marginals, learned prior": general(
+            "process.forward=pinned", "process.prior=learned"
+        ),
         "free marginals": general("process.forward=free"),
         "reverse: direct": learned("process.reverse=direct"),
         "reverse: keep or jump": learned("process.reverse=jump"),
@@ -185,6 +193,7 @@ def measured(variant: Variant, budget: Budget, seed: int, folder: Path) -> Itera
             "bound": report.total,
             "steps": steps,
             "steps_in_use": report.steps_in_use,
+            "kl": [round(nats, 3) for nats in report.kl.sum(-1).tolist()],
             **scores(folder / MODEL, steps, budget.samples),
         }
 
@@ -203,25 +212,27 @@ def study_results(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
-def table(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> str:
-    """Means over seeds with their spread, in Markdown."""
+def table(variants: Mapping[str, Variant], results: Sequence[Mapping[str, Any]]) -> str:
+    """Means over seeds with their spread, in Markdown; the KL by step from t = 1 on."""
     columns = {
         "bound": (1, 2),
         "valid": (100, 1),
         "unique": (100, 1),
         "fcd": (1, 2),
-        "steps_in_use": (1, 0),
         "learning": (1, 0),
         "polishing": (1, 0),
         "minutes": (1, 1),
     }
-    headings = "bound|valid %|unique %|FCD|steps in use|iterations: learn|polish|CPU minutes"
+    headings = "bound|valid %|unique %|FCD|iterations: learn|polish|CPU minutes|KL by step"
     rows = []
-    for name, steps in product(names, sorted({result["steps"] for result in results})):
-        found = [r for r in results if (r["variant"], r["steps"]) == (name, steps)]
+    for name, steps in product(variants, sorted({result["steps"] for result in results})):
+        sought = {**variants[name].key, "steps": steps}
+        found = [r for r in results if sought.items() <= r.items()]
         if found:
             cells = [cell([r[key] for r in found], *how) for key, how in columns.items()]
-            rows.append([name, str(steps), str(len(found)), *cells])
+            kl = [fmean(nats) for nats in zip(*(r["kl"] for r in found), strict=True)]
+            profile = " ".join(f"{nats:.1f}" for nats in kl)
+            rows.append([name, str(steps), str(len(found)), *cells, profile])
     return markdown(["variant", "steps", "seeds", *headings.split("|")], rows)
 
 
@@ -249,11 +260,15 @@ def main(
     """Measure what is missing of a study and print its table."""
     if study not in STUDIES:
         raise UsageError(f"there is no study '{study}'; known are: {', '.join(STUDIES)}")
+    for name in only or []:
+        if name not in STUDIES[study]:
+            known = "; ".join(STUDIES[study])
+            raise UsageError(f"there is no variant '{name}' in '{study}'; known are: {known}")
     torch.set_num_threads(1)
-    variants, budget, path = STUDIES[study], Budget(minutes, num, init), out / f"{study}.jsonl"
+    variants, budget, path = STUDIES[study], Budget(minutes, num, init), out / "results.jsonl"
     given = {"budget": minutes, "samples": num, "init": str(init) if init else None}
     for seed, name in product(range(seeds), only or variants):
-        key = {"variant": name, "seed": seed, **given}
+        key = {**variants[name].key, "seed": seed, **given}
         if any(key.items() <= result.items() for result in study_results(path)):
             continue
         folder = out / "runs" / f"{study}-{list(variants).index(name)}-{seed}-{minutes:g}"
@@ -262,7 +277,7 @@ def main(
                 file.write(json.dumps(key | result) + "\n")
             print(json.dumps(key | result), flush=True)
     results = [result for result in study_results(path) if given.items() <= result.items()]
-    print(table(list(variants), results))
+    print(table(variants, results))
     print(f"\n{num:,} molecules each, drawn with seed 0; {minutes:g} CPU minutes of training.")
 
 
