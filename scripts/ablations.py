@@ -86,9 +86,15 @@ def general(*changes: str) -> Variant:
     return learned("process.prior=marginal", "process.reverse=jump", *changes)
 
 
-def estimator(text: str) -> Variant:
+def estimator(text: str, *changes: str) -> Variant:
     """The default by another gradient estimator, given in YAML."""
-    return learned(f"phases.0.estimator={text}")
+    return learned(f"phases.0.estimator={text}", *changes)
+
+
+def shared(examples: int, steps: int) -> Variant:
+    """One sample of z_t at each of several steps of fewer examples."""
+    changes = f"training.batch_size={examples}", f"training.steps_per_example={steps}"
+    return estimator("{kind: control-variate, samples: 1}", *changes)
 
 
 STEPS = (10, 4, 2, 20, 1, 50, 100)
@@ -124,6 +130,8 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "nothing learned: conventional masking": fixed(),
         "control variate, K = 2 (the default)": learned(),
         "control variate, K = 1": estimator("{kind: control-variate, samples: 1}"),
+        "K = 1, 4 steps of each of 16 examples": shared(16, 4),
+        "K = 1, 10 steps of each of 12 examples": shared(12, 10),
         "leave-one-out, K = 2": estimator("{kind: leave-one-out, samples: 2}"),
         "REINFORCE": estimator("{kind: reinforce}"),
         "straight-through": estimator("{kind: straight-through}"),

@@ -104,7 +104,7 @@ def exact_gradient(diffusion: Diffusion, batch: Batch) -> Tensor:
             batch.sizes[row],
         )
         for t in range(1, diffusion.steps + 1):
-            term = Term(diffusion, one, torch.tensor([t])).repeat(len(states))
+            term = Term.of(diffusion, one, torch.tensor([t])).repeat(len(states))
             weight = log_marginal(term.transition, states.codes, states).exp()
             total = total + (weight * sum_blocks(term.kl(states.codes))).sum()
     return gradient(total / len(batch), diffusion)
@@ -121,7 +121,7 @@ def sampled_gradient(diffusion: Diffusion, batch: Batch, calls: int) -> Tensor:
 def all_steps(diffusion: Diffusion, batch: Batch) -> Term:
     """Every example once at every step."""
     t = torch.arange(1, diffusion.steps + 1).repeat_interleave(len(batch))
-    return Term(diffusion, batch.repeat(diffusion.steps), t)
+    return Term.of(diffusion, batch, t)
 
 
 def one_gradient(

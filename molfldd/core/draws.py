@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -68,20 +69,21 @@ class Draws:
         return rows[torch.randperm(batches, generator=self._generator(number, -1))]
 
     def times(self, iteration: int) -> Tensor:
-        """Steps of the examples, (B,) int64: the walks in turn, a uniform step of each.
+        """M steps of every example, (M * B,) int64: the walks in turn, a uniform step of each.
 
-        Together the steps of a walk are spread over it.
+        Together the steps of a walk are spread over it, and so are those of an example. The first
+        of every example come first, then the second, and so on.
         """
-        share = self.options.batch_size // self.processes
-        places = torch.arange(share) + self.rank * share
+        share, each = self.options.batch_size // self.processes, self.options.steps_per_example
+        places = torch.arange(share * each) + self.rank * share * each
         clock, generator = Clock(self.steps), self._generator(iteration, 0)
         t = torch.zeros_like(places)
         for turn, length in enumerate(clock.walks):
             offset = torch.randint(length, (1,), generator=generator)
             its = (places + iteration) % len(clock.walks) == turn
-            within = (places // len(clock.walks) + offset) % length
+            within = (places // len(clock.walks) * stride(length) + offset) % length
             t = torch.where(its, clock.steps(length).start + within, t)
-        return t
+        return t.view(share, each).T.flatten()
 
     def disguise(self, iteration: int) -> torch.Generator:
         """The randomness of how examples are said, on the CPU."""
@@ -99,6 +101,17 @@ class Draws:
     ) -> torch.Generator:
         seed = (self.options.seed * 1_000_003 + iteration) * 65_537 + stream
         return torch.Generator(device).manual_seed(seed % 2**63)
+
+
+@lru_cache
+def stride(length: int) -> int:
+    """From one step to the next so that any few in a row are spread over a walk of this length.
+
+    The number next to length / golden ratio that shares no divisor with the length.
+    """
+    golden = 2 * length / (1 + math.sqrt(5))
+    coprime = [step for step in range(1, length + 1) if math.gcd(step, length) == 1]
+    return min(coprime, key=lambda step: abs(step - golden))
 
 
 @lru_cache(maxsize=2)

@@ -67,9 +67,11 @@ class TrainingOptions:
 
     Attributes:
         batch_size: Examples per iteration over all processes, at most.
+        steps_per_example: M, the steps at which each of them is seen. The forward network reads an
+            example once for all of them, so M steps of few examples cost less than one of many.
         elements: How many elements (atoms and bonds, pixels, tokens) a batch of the largest
-            examples may have; batches get fewer examples where they would have more. With None
-            they are of ``batch_size`` in any case.
+            examples may have, counted at each of their steps; batches get fewer examples where
+            they would have more. With None they are of ``batch_size`` in any case.
         ema_decay: Decay of the moving average of the reverse network.
         clip: Largest gradient norm, of each process by itself.
         optimizer: "adamw", or "muon": Muon (orthogonalized momentum) for the hidden matrices of
@@ -81,6 +83,7 @@ class TrainingOptions:
     """
 
     batch_size: int = 128
+    steps_per_example: int = 1
     elements: int | None = None
     ema_decay: float = 0.999
     clip: float = 10.0
@@ -92,6 +95,8 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.steps_per_example < 1:
+            raise ValueError(f"steps_per_example must be at least 1, got {self.steps_per_example}")
         if self.elements is not None and self.elements < 1:
             raise ValueError(f"elements must be at least 1, got {self.elements}")
         if self.grouped < 1:
@@ -112,7 +117,8 @@ class TrainingOptions:
             largest: Elements of the largest example.
             processes: How many share a batch; each gets at least one example.
         """
-        if self.elements is None or self.batch_size * largest <= self.elements:
+        each = largest * self.steps_per_example
+        if self.elements is None or self.batch_size * each <= self.elements:
             return self
-        share = max(1, self.elements // (largest * processes))
+        share = max(1, self.elements // (each * processes))
         return replace(self, batch_size=min(self.batch_size, share * processes))

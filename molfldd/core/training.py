@@ -48,8 +48,8 @@ class Objective(nn.Module):
     def forward(
         self, codes: Codes, mask: Masks, sizes: Tensor, t: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss (scalar, nats per example) and KL by block, (B,) each, at steps t (B,)."""
-        term = Term(self.diffusion, Batch(codes, mask, sizes), t, self.get_buffer("weights"))
+        """Loss (scalar, nats per example) and KL by block, (M * B,) each, at steps t (M * B,)."""
+        term = Term.of(self.diffusion, Batch(codes, mask, sizes), t, self.get_buffer("weights"))
         estimate = self.estimator(term, self.generator, self.progress)
         return estimate.loss, estimate.kl
 
@@ -61,8 +61,8 @@ class Iteration:
     Attributes:
         number: Iterations done so far, this one included.
         phase: The phase it belongs to.
-        t: Steps of the examples, (B,).
-        kl: KL of each block at those steps, nats, (B,) per block.
+        t: Steps of the examples, M of each, (M * B,).
+        kl: KL of each block at those steps, nats, (M * B,) per block.
         gradient_norm: Of "reverse", "forward" and what else is trained, before clipping.
     """
 

@@ -149,7 +149,7 @@ def test_the_loss_is_the_mean_bound_of_the_walks() -> None:
     diffusion, batch = build_diffusion("masking", WALKS, seed=1), random_batch(1, sizes=(2,))
     exact = sum(float(exact_bound(diffusion, batch, length)) for length in WALKS) / len(WALKS)
     t = steps_drawn(3000)
-    term = Term(diffusion, batch.repeat(len(t)), t)
+    term = Term.of(diffusion, batch, t)
     loss = float(Pathwise()(term, torch.Generator().manual_seed(0), 0.0).loss)
     assert loss == pytest.approx(exact, rel=0.02)
 
@@ -173,9 +173,7 @@ def test_the_loss_weighs_the_steps() -> None:
     t = torch.arange(1, diffusion.steps + 1)
     weights = diffusion.clock.weights(1.5)
     estimates = [
-        Pathwise()(
-            Term(diffusion, batch.repeat(len(t)), t, w), torch.Generator().manual_seed(0), 0.0
-        )
+        Pathwise()(Term.of(diffusion, batch, t, w), torch.Generator().manual_seed(0), 0.0)
         for w in (None, weights)
     ]
     kl = torch.stack(list(estimates[0].kl.values())).sum(0)

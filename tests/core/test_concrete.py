@@ -40,7 +40,7 @@ def test_relaxed_states_seen_by_the_reverse_lie_on_the_support(
     monkeypatch.setattr(
         diffusion.reverse, "law", lambda z, mask, t: (seen.append(z), right(z, mask, t))[1]
     )
-    ConcreteRelaxation()(Term(diffusion, batch, t), torch.Generator().manual_seed(0), 0.0)
+    ConcreteRelaxation()(Term.of(diffusion, batch, t), torch.Generator().manual_seed(0), 0.0)
     possible = diffusion.prior.onehot(batch.codes)
     for name, z in seen[0].items():
         assert (z[..., :-1][possible[name][..., :-1] == 0] == 0).all()
@@ -63,7 +63,7 @@ def test_cold_concrete_reports_the_hard_kl_and_a_warm_one_does_not() -> None:
 
     def reported(progress: float) -> float:
         estimate = ConcreteRelaxation()(
-            Term(diffusion, batch, t), torch.Generator().manual_seed(0), progress
+            Term.of(diffusion, batch, t), torch.Generator().manual_seed(0), progress
         )
         return STEPS * float(torch.stack(list(estimate.kl.values())).sum(0).mean())
 
@@ -78,7 +78,7 @@ def test_concrete_gradients_are_finite_at_any_temperature(kind: str, progress: f
     batch = random_batch(600)
     t = torch.arange(len(batch)) % STEPS + 1
     estimate = ConcreteRelaxation()(
-        Term(diffusion, batch, t), torch.Generator().manual_seed(0), progress
+        Term.of(diffusion, batch, t), torch.Generator().manual_seed(0), progress
     )
     for g in gradient(estimate.loss, diffusion):
         assert g.isfinite().all()

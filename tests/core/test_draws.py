@@ -65,17 +65,23 @@ def test_epochs_are_shuffled_anew() -> None:
     )
 
 
-@given(st.integers(1, 50), st.sampled_from([1, 2, 3, 4]), st.integers(1, 5), st.integers(0, 30))
+@given(
+    st.integers(1, 50),
+    st.sampled_from([1, 2, 3, 4]),
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.integers(0, 30),
+)
 def test_processes_share_the_batch_of_a_single_one(
-    examples: int, processes: int, share: int, iteration: int
+    examples: int, processes: int, share: int, each: int, iteration: int
 ) -> None:
-    options = TrainingOptions(batch_size=share * processes)
+    options = TrainingOptions(batch_size=share * processes, steps_per_example=each)
     alone = Draws(sizes_of(examples), 7, options)
     parts = [Draws(sizes_of(examples), 7, options, rank, processes) for rank in range(processes)]
     together = torch.cat([part.indices(iteration) for part in parts])
     assert torch.equal(together, alone.indices(iteration))
-    times = torch.cat([part.times(iteration) for part in parts])
-    assert torch.equal(times, alone.times(iteration))
+    times = torch.cat([part.times(iteration).view(each, share) for part in parts], 1)
+    assert torch.equal(times.flatten(), alone.times(iteration))
 
 
 def test_processes_have_different_noise() -> None:
@@ -85,14 +91,30 @@ def test_processes_have_different_noise() -> None:
     assert len({tuple(s.tolist()) for s in streams}) == 40
 
 
-def test_every_step_is_equally_likely_at_every_place_in_the_batch() -> None:
-    draws = Draws(sizes_of(100), 5, TrainingOptions(batch_size=3))
+@pytest.mark.parametrize("each", [1, 2])
+def test_every_step_is_equally_likely_at_every_place_in_the_batch(each: int) -> None:
+    draws = Draws(sizes_of(100), 5, TrainingOptions(batch_size=2, steps_per_example=each))
     times = torch.stack([draws.times(i) for i in range(4000)])
-    for place in range(3):
+    for place in range(2 * each):
         counts = torch.bincount(times[:, place], minlength=6)
         assert counts[0] == 0
         assert (counts[1:] - 800).abs().max() < 5 * math.sqrt(4000 * 0.2 * 0.8)
     assert max(Counter(times[0].tolist()).values()) == 1  # spread over the steps
+
+
+@given(st.integers(1, 12), st.integers(1, 30), st.integers(1, 5), st.integers(0, 30))
+def test_the_steps_of_an_example_are_spread_over_the_walk(
+    steps: int, each: int, batch: int, iteration: int
+) -> None:
+    """Each as often as any other, up to one; and no large gap between few of them."""
+    options = TrainingOptions(batch_size=batch, steps_per_example=each)
+    times = Draws(sizes_of(20), steps, options).times(iteration).view(each, batch)
+    for own in times.T:
+        counts = torch.bincount(own - 1, minlength=steps)
+        assert int(counts.max() - counts.min()) <= 1
+        around = sorted(set(own.tolist()))
+        gaps = [b - a for a, b in pairwise([*around, around[0] + steps])]
+        assert max(gaps) <= 3 * max(1, steps / len(around))
 
 
 def test_uneven_shares_are_refused() -> None:

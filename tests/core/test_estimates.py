@@ -21,6 +21,7 @@ from molfldd.core.estimators import (
     Term,
     log_marginal,
 )
+from molfldd.core.estimators.base import sum_blocks
 from molfldd.core.estimators.reinmax import second_order
 
 STEPS = 3
@@ -42,7 +43,7 @@ def test_forward_gets_no_gradient_at_the_last_step_through_z(estimator: Any) -> 
     diffusion = build_diffusion("pinned-uniform", 1)
     batch = random_batch(4)
     t = torch.ones(4, dtype=torch.long)
-    loss = estimator(Term(diffusion, batch, t), torch.Generator().manual_seed(0), 0.0).loss
+    loss = estimator(Term.of(diffusion, batch, t), torch.Generator().manual_seed(0), 0.0).loss
     phi, theta = gradient(loss, diffusion)
     assert (phi == 0).all()
     assert theta.norm() > 0
@@ -56,13 +57,32 @@ def test_reported_kl_is_that_of_hard_samples(estimator: Any) -> None:
     diffusion = build_diffusion("masking", STEPS)
     batch = random_batch(2, sizes=(2, 1)).repeat(1500)
     t = torch.arange(len(batch)) // 2 % STEPS + 1
-    estimate = estimator(Term(diffusion, batch, t), torch.Generator().manual_seed(0), 0.0)
+    estimate = estimator(Term.of(diffusion, batch, t), torch.Generator().manual_seed(0), 0.0)
     total = torch.stack(list(estimate.kl.values())).sum(0)
     assert total.shape == (3000,)
     assert not total.requires_grad
     with torch.no_grad():
         exact = exact_bound(diffusion, random_batch(2, sizes=(2, 1))).mean()
     assert STEPS * float(total.mean()) == pytest.approx(float(exact), rel=0.05)
+
+
+def test_several_steps_of_an_example_take_one_pass_over_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    diffusion, batch = build_diffusion("masking", STEPS), random_batch(2, sizes=(2, 1))
+    t = torch.tensor([1, STEPS, 2, 1, STEPS, 1])
+    one_by_one = Term.of(diffusion, batch.repeat(3), t)
+    seen: list[int] = []
+    read = diffusion.forward_process.encode
+    monkeypatch.setattr(
+        diffusion.forward_process, "encode", lambda x: (seen.append(len(x)), read(x))[1]
+    )
+    together = Term.of(diffusion, batch, t)
+    assert seen == [2]
+    z = one_by_one.draw(torch.Generator().manual_seed(0))
+    losses = [term.estimate(sum_blocks(term.kl(z)), {}).loss for term in (one_by_one, together)]
+    for found, expected in zip(*(gradient(loss, diffusion) for loss in losses), strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_leave_one_out_needs_another_sample() -> None:

@@ -86,7 +86,7 @@ def with_draw(
     """The estimate when the states drawn are ``z``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Term, "draw", lambda term, generator: z)
-        return estimator(Term(diffusion, x, t), torch.Generator(), 0.0)
+        return estimator(Term.of(diffusion, x, t), torch.Generator(), 0.0)
 
 
 def agrees(found: tuple[Tensor, Tensor], exact: tuple[Tensor, Tensor]) -> bool:
@@ -212,12 +212,17 @@ def draws_of_gradient(
     estimator: Estimator, diffusion: Diffusion, batch: Batch, calls: int, copies: int
 ) -> Tensor:
     """Gradients of independent calls as rows; each call sees every example at every step."""
-    many = batch.repeat(STEPS * copies)
     t = torch.arange(1, STEPS + 1).repeat_interleave(len(batch)).repeat(copies)
     generator = torch.Generator().manual_seed(0)
+
+    def term() -> Term:
+        return Term.of(diffusion, batch, t)
+
     return torch.stack(
         [
-            torch.cat(gradient(estimator(Term(diffusion, many, t), generator, 0.0).loss, diffusion))
+            torch.cat(
+                gradient(estimator(Term.of(diffusion, batch, t), generator, 0.0).loss, diffusion)
+            )
             for _ in range(calls)
         ]
     )
@@ -272,11 +277,10 @@ def test_fitted_effects_lower_the_variance_further(kind: str) -> None:
 
 def fit(estimator: WithEffects, diffusion: Diffusion, batch: Batch) -> None:
     """Regress the effects on the KL; the processes stay."""
-    many = batch.repeat(20 * STEPS)
     t = torch.arange(1, STEPS + 1).repeat_interleave(20 * len(batch))
     optimizer = torch.optim.Adam(estimator.parameters(), 0.05)
     generator = torch.Generator().manual_seed(0)
     for _ in range(150):
         optimizer.zero_grad()
-        estimator(Term(diffusion, many, t), generator, 0.0).loss.backward()
+        estimator(Term.of(diffusion, batch, t), generator, 0.0).loss.backward()
         optimizer.step()

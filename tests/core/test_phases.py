@@ -49,6 +49,7 @@ def test_impossible_phases_are_refused(wrong: dict[str, Any]) -> None:
     [
         {"batch_size": 0},
         {"elements": 0},
+        {"steps_per_example": 0},
         {"grouped": 0},
         {"ema_decay": 1.0},
         {"ema_decay": math.nan},
@@ -63,20 +64,22 @@ def test_impossible_options_are_refused(wrong: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("elements", "largest", "processes", "expected"),
+    ("elements", "largest", "processes", "each", "expected"),
     [
-        (None, 10_000, 1, 128),
-        (128 * 45, 45, 1, 128),
-        (128 * 45 - 1, 45, 1, 127),
-        (32_768, 741, 1, 44),
-        (32_768, 741, 3, 42),
-        (100, 5050, 1, 1),
-        (100, 5050, 4, 4),
+        (None, 10_000, 1, 1, 128),
+        (128 * 45, 45, 1, 1, 128),
+        (128 * 45 - 1, 45, 1, 1, 127),
+        (128 * 45, 45, 1, 2, 64),
+        (32_768, 741, 1, 1, 44),
+        (32_768, 741, 3, 1, 42),
+        (100, 5050, 1, 1, 1),
+        (100, 5050, 4, 3, 4),
     ],
 )
 def test_batches_keep_to_the_budget_of_elements(
-    elements: int | None, largest: int, processes: int, expected: int
+    elements: int | None, largest: int, processes: int, each: int, expected: int
 ) -> None:
-    options = TrainingOptions(batch_size=128, elements=elements).for_examples(largest, processes)
+    given = TrainingOptions(batch_size=128, elements=elements, steps_per_example=each)
+    options = given.for_examples(largest, processes)
     assert options.batch_size == expected
     assert options.batch_size % processes == 0 or processes == 1

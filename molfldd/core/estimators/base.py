@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -23,28 +22,47 @@ class Term:
         diffusion: Both processes.
         batch: The examples x, B of them.
         t: Their steps, (B,) int64 in 1..T.
+        transition: Marginals u_s, u_t and the plan between them; differentiable in phi.
         weights: Of each step in the loss, (T,), see ``Clock.weights``; all 1 by default.
     """
 
     diffusion: Diffusion
     batch: Batch
     t: Tensor
+    transition: Transition | MaskingTransition
     weights: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls, diffusion: Diffusion, examples: Batch, t: Tensor, weights: Tensor | None = None
+    ) -> Term:
+        """Every example at M steps, for which the forward network reads it once.
+
+        Args:
+            diffusion: Both processes.
+            examples: The examples x, N of them.
+            t: A step of every example, then another of every example, ..., (M * N,) int64.
+            weights: See the class.
+        """
+        forward = diffusion.forward_process
+        batch = examples.repeat(len(t) // len(examples))
+        encoding = {
+            name: e.repeat(len(t) // len(examples), 1, 1)
+            for name, e in forward.encode(examples).items()
+        }
+        return cls(diffusion, batch, t, forward.transition(batch, encoding, t), weights)
 
     def __len__(self) -> int:
         return len(self.batch)
 
-    @cached_property
-    def transition(self) -> Transition | MaskingTransition:
-        """Marginals u_s, u_t and the plan between them; differentiable in phi."""
-        forward = self.diffusion.forward_process
-        return forward.transition(self.batch, forward.encode(self.batch), self.t)
-
     def repeat(self, times: int) -> Term:
         """The term ``times`` times over, from one pass over x."""
-        many = replace(self, batch=self.batch.repeat(times), t=self.t.repeat(times))
-        many.__dict__["transition"] = self.transition.repeat(times)
-        return many
+        return replace(
+            self,
+            batch=self.batch.repeat(times),
+            t=self.t.repeat(times),
+            transition=self.transition.repeat(times),
+        )
 
     def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Hard samples of z_t, (B, n) int64 per block."""
