@@ -134,7 +134,8 @@ def picture(rows: list[Row], path: Path) -> None:
     matplotlib.use("Agg")
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
     for name in dict.fromkeys(row.name for row in rows):
-        mine = sorted((row for row in rows if row.name == name), key=lambda row: int(row.steps))
+        known = [row for row in rows if row.name == name and row.mean["fcd"] is not None]
+        mine = sorted(known, key=lambda row: int(row.steps))
         distances = [row.mean["fcd"] for row in mine]
         left.plot([int(row.steps) for row in mine], distances, "o-", label=name)
         if all(row.seconds is not None for row in mine):

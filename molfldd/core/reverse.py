@@ -86,6 +86,10 @@ class ReverseProcess(nn.Module, ABC):
         self.readings = nn.ModuleDict(
             {name: Readings(c, components) for name, c in self.channels.items() if components > 1}
         )
+        self.set_up()
+
+    def set_up(self) -> None:
+        """What a subclass has of its own."""
 
     @abstractmethod
     def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
@@ -144,16 +148,9 @@ class ReverseProcess(nn.Module, ABC):
 class DirectReverse(ReverseProcess):
     """v = softmax(f_theta(z_t, t) + w_t onehot(z_t)): a softmax with a learned skip per step."""
 
-    def __init__(
-        self,
-        blocks: Sequence[Block],
-        prior: Prior,
-        steps: Steps,
-        network: NetworkFactory,
-        components: int = 1,
-    ) -> None:
-        super().__init__(blocks, prior, steps, network, components)
-        self.skip = nn.ParameterDict({b.name: torch.zeros(self.steps) for b in blocks})
+    def set_up(self) -> None:
+        """A number w_t for each step and block."""
+        self.skip = nn.ParameterDict({b.name: torch.zeros(self.steps) for b in self.blocks})
 
     def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """See the class."""
@@ -172,16 +169,9 @@ class JumpReverse(ReverseProcess):
 
     more_channels = 1
 
-    def __init__(
-        self,
-        blocks: Sequence[Block],
-        prior: Prior,
-        steps: Steps,
-        network: NetworkFactory,
-        components: int = 1,
-    ) -> None:
-        super().__init__(blocks, prior, steps, network, components)
-        self.keep = nn.ParameterDict({b.name: torch.zeros(self.steps) for b in blocks})
+    def set_up(self) -> None:
+        """A number w_t for each step and block."""
+        self.keep = nn.ParameterDict({b.name: torch.zeros(self.steps) for b in self.blocks})
 
     def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """See the class."""
@@ -209,20 +199,16 @@ class UnmaskingReverse(ReverseProcess):
     A masked element is revealed with probability sigmoid(g_theta - log s), which is 1/t (the
     pace of uniform masking) for g = 0 and exactly 1 at t = 1, and then takes a value from
     softmax(f_theta). For a simplex point the outcomes are mixed by its components.
+
+    Raises:
+        ValueError: if the prior has no mask state.
     """
 
-    def __init__(
-        self,
-        blocks: Sequence[Block],
-        prior: Prior,
-        steps: Steps,
-        network: NetworkFactory,
-        components: int = 1,
-    ) -> None:
-        for block in blocks:
-            if prior.states(block.name) != block.categories + 1:
+    def set_up(self) -> None:
+        """Look for the mask."""
+        for block in self.blocks:
+            if self.states[block.name] != block.categories + 1:
                 raise ValueError("the unmasking reverse process needs an absorbing prior")
-        super().__init__(blocks, prior, steps, network, components)
 
     def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """See the class."""
