@@ -106,7 +106,7 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "learned masking": learned(f"process.steps={list(STEPS)}"),
     },
     "parts": {
-        "learned masking (the default)": learned(),
+        "learned masking": learned(),
         "conventional masking": fixed(),
         "conventional, uniform prior": fixed("process.prior=uniform", "process.reverse=jump"),
         "conventional, marginal prior": fixed("process.prior=marginal", "process.reverse=jump"),
@@ -128,7 +128,7 @@ STUDIES: dict[str, dict[str, Variant]] = {
     },
     "learning": {
         "nothing learned: conventional masking": fixed(),
-        "control variate, K = 2 (the default)": learned(),
+        "control variate, K = 2": learned(),
         "control variate, K = 1": estimator("{kind: control-variate, samples: 1}"),
         "K = 1, 4 steps of each of 16 examples": shared(16, 4),
         "K = 1, 10 steps of each of 12 examples": shared(12, 10),

@@ -2,9 +2,11 @@
 
 1. A training step (learning and polishing phase) against the machine's limit: its time divided by
    the time its matrix products take at the measured rate of large products of the same type.
-2. Sampling: molecules per second in 10 steps against the same network in 100 and 500; the share of
+2. What learning the forward process costs: a step of both phases relative to one of conventional
+   diffusion, by the samples of z_t and the steps per example that the gradient estimator takes.
+3. Sampling: molecules per second in 10 steps against the same network in 100 and 500; the share of
    the time that is not the network's: drawing, decoding to molecules, writing SMILES.
-3. Growth: time of a training step and memory, by atoms per molecule.
+4. Growth: time of a training step and memory, by atoms per molecule.
 
 Random graphs stand for data, and random networks for trained ones; neither changes the cost.
 """
@@ -48,6 +50,8 @@ from molfldd.molecules.vocabulary import Vocabulary
 
 SIZES = {"qm9": 9, "zinc250k": 23}
 """Atoms per molecule of the first part: the usual number of each data set."""
+SAMPLES_AND_STEPS = ((2, 1), (1, 1), (1, 2), (1, 4), (1, 8))
+"""Samples of z_t at each of so many steps per example, for the second part."""
 GROWTH = (9, 20, 38, 60, 100)
 GROWTH_BATCH = 16
 STEPS = (10, 100, 500)
@@ -119,6 +123,32 @@ def bench_steps(times: int) -> None:
     console.print(table)
 
 
+def bench_learning(times: int) -> None:
+    """Part 2, with as many examples as make the same number of pairs of example and step."""
+    pairs = 64
+    table = Table("process", "samples", "steps per example", "learning", "polishing")
+
+    def costs(name: str, *changes: str) -> list[float]:
+        config = parse_config(override(read_recipe(name), list(changes)))
+        found = step_costs(config, random_data(SIZES["qm9"], 4 * pairs), times)
+        return [seconds for _, seconds, _ in found]
+
+    (conventional, _) = costs("qm9-fixed", f"training.batch_size={pairs}")
+    for samples, steps in SAMPLES_AND_STEPS:
+        learning, polishing = costs(
+            "qm9",
+            f"training.batch_size={pairs // steps}",
+            f"training.steps_per_example={steps}",
+            f"phases.0.estimator={{kind: control-variate, samples: {samples}}}",
+        )
+        relative = f"{learning / conventional:.2f}", f"{polishing / conventional:.2f}"
+        table.add_row("learned", str(samples), str(steps), *relative)
+    console.print(
+        f"relative to a step of conventional diffusion, {pairs} pairs of example and step"
+    )
+    console.print(table)
+
+
 def random_model(steps: int, data: Data) -> Model:
     """The network of the QM9 recipe for so many steps, untrained."""
     config = parse_config(override(read_recipe("qm9"), [f"process.steps={steps}"]))
@@ -145,7 +175,7 @@ class NetworkClock:
 
 
 def bench_sampling(count: int) -> None:
-    """Part 2; writes SMILES of everything drawn to a file, as ``molfldd sample`` does."""
+    """Part 3; writes SMILES of everything drawn to a file, as ``molfldd sample`` does."""
     data = random_data(9, 1000)
     table = Table("steps", "molecules per second", "relative", "outside the network")
     first = None
@@ -176,7 +206,7 @@ def _growth(atoms: int, times: int, results: Any) -> None:
 
 
 def bench_growth(times: int, picture: Path | None) -> None:
-    """Part 3, each size in a process of its own, for its memory."""
+    """Part 4, each size in a process of its own, for its memory."""
     context = multiprocessing.get_context("spawn")
     table = Table("atoms", "pairs", "ms per molecule", "MiB for the step")
     found: list[tuple[float, float]] = []
@@ -227,12 +257,13 @@ def exponent(values: list[float]) -> float:
 def main(
     times: Annotated[int, typer.Option(min=1, help="Steps of which the fastest counts.")] = 5,
     molecules: Annotated[int, typer.Option(min=1, help="To sample in ten steps.")] = 2000,
-    picture: Annotated[Path | None, typer.Option(help="Draw the third table here.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw the last table here.")] = None,
 ) -> None:
-    """Print the three tables."""
+    """Print the four tables."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     bench_steps(times)
+    bench_learning(times)
     bench_sampling(molecules)
     bench_growth(times, picture)
 
