@@ -18,18 +18,16 @@ from rich.console import Console
 from rich.progress import track
 
 from molfldd.cli.running import run_script
+from molfldd.molecules.cached import cached_dataset
 from molfldd.molecules.codec import decode, to_smiles
-from molfldd.molecules.datasets import (
-    MoleculeDataset,
-    cached_dataset,
-    file_source,
-    moses_source,
-    qm9_source,
-    zinc250k_source,
-)
 from molfldd.molecules.files import unit
+from molfldd.molecules.moses import moses_source
+from molfldd.molecules.own_files import file_source
 from molfldd.molecules.parsing import Entry
 from molfldd.molecules.preparation import Source
+from molfldd.molecules.qm9 import qm9_source
+from molfldd.molecules.store import MoleculeDataset
+from molfldd.molecules.zinc250k import zinc250k_source
 
 SOURCES = {"qm9": qm9_source, "zinc250k": zinc250k_source, "moses": moses_source}
 MAX_LOST = 0.001

@@ -31,10 +31,13 @@ import typer
 from rich.console import Console
 
 from molfldd.cli.running import run_script
-from molfldd.molecules.datasets import file_source, moses_source, qm9_source, zinc250k_source
+from molfldd.molecules.moses import moses_source
+from molfldd.molecules.own_files import file_source
 from molfldd.molecules.parsing import Entry
 from molfldd.molecules.preparation import Source, prepare
+from molfldd.molecules.qm9 import qm9_source
 from molfldd.molecules.store import read_dataset
+from molfldd.molecules.zinc250k import zinc250k_source
 
 SOURCES = {"qm9": qm9_source, "zinc250k": zinc250k_source, "moses": moses_source}
 

@@ -27,8 +27,8 @@ from tables import markdown
 from molfldd.cli.running import run_script
 from molfldd.errors import UsageError
 from molfldd.model import Manner, Model, load_model, pretrained, pretrained_path
-from molfldd.molecules.datasets import load_qm9
 from molfldd.molecules.evaluation import fcd_gdss
+from molfldd.molecules.qm9 import load_qm9
 from molfldd.molecules.splits import split
 
 SHARES = ("valid", "valid_fragment", "valid_gdss", "connected", "unique", "novel")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from molfldd.molecules.datasets import DatasetInfo, MoleculeDataset
+    from molfldd.molecules.datasets import DatasetInfo
+    from molfldd.molecules.store import MoleculeDataset
 
 
 def datasets(

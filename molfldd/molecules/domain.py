@@ -21,16 +21,15 @@ from molfldd.molecules.codec import canonical_smiles, decode, parse_smiles
 from molfldd.molecules.datasets import (
     DATASETS,
     FILE,
-    MAX_ATOMS,
-    MoleculeDataset,
-    Rules,
     load_dataset,
     load_file,
 )
 from molfldd.molecules.files import WRITERS, read_molecules, read_smiles_aloud, unit
 from molfldd.molecules.metrics import distinct, valid
 from molfldd.molecules.network import GraphTransformer, GraphTransformerConfig, pair_positions
+from molfldd.molecules.parsing import MAX_ATOMS, Rules
 from molfldd.molecules.splits import split, split_by_file
+from molfldd.molecules.store import MoleculeDataset
 from molfldd.molecules.vocabulary import Vocabulary
 
 

@@ -1,15 +1,20 @@
-"""The files of the package molsets, found without importing it: its code is from 2020."""
+"""MOSES as the package molsets gives it, read without importing it: its code is from 2020."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from molfldd.errors import MolflddError
 from molfldd.metrics import Statistics
+from molfldd.molecules.cached import cached_dataset, numbered
+from molfldd.molecules.files import iterate_smiles
+from molfldd.molecules.preparation import Source
+from molfldd.molecules.store import MoleculeDataset
 
 PARTS = ("train", "test", "test_scaffolds")
 
@@ -41,3 +46,19 @@ def moses_statistics() -> Statistics | None:
         return None
     content = np.load(path, allow_pickle=True)["stats"].item()
     return Statistics(content["FCD"]["mu"], content["FCD"]["sigma"], len(content["SNN"]["fps"]))
+
+
+def moses_source() -> Source:
+    """MOSES as the package molsets gives it: the parts train, test and test_scaffolds.
+
+    The molecules of each part are numbered by its rows from 1. Raises `MolflddError` if molsets
+    is not installed.
+    """
+    files = {part: moses_file(f"{part}.csv.gz") for part in PARTS}
+    parts = {part: partial(numbered, partial(iterate_smiles, path)) for part, path in files.items()}
+    return Source("moses", f"molsets{importlib.metadata.version('molsets')}", parts)
+
+
+def load_moses() -> MoleculeDataset:
+    """MOSES in its parts, one after another. Raises what its source and `cached_dataset` raise."""
+    return cached_dataset(moses_source())

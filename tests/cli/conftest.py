@@ -11,7 +11,9 @@ import yaml
 from molfldd.cli.main import run
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.engine import Engine
-from molfldd.molecules.datasets import DATASETS, DatasetInfo, MoleculeDataset, build_dataset
+from molfldd.molecules.cached import build_dataset
+from molfldd.molecules.datasets import DATASETS, DatasetInfo
+from molfldd.molecules.store import MoleculeDataset
 from molfldd.run import MODEL, Run
 
 _HEADS = ["C", "CC", "CCC", "OC", "NC", "FC", "N#C", "O=C", "C=C", "OCC"]

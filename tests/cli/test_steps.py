@@ -12,7 +12,7 @@ from molfldd.checkpoint import read_checkpoint
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.engine import Engine
 from molfldd.model import load_model
-from molfldd.molecules.datasets import MoleculeDataset
+from molfldd.molecules.store import MoleculeDataset
 from molfldd.run import LOG, MODEL, Run
 
 

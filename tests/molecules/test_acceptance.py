@@ -14,10 +14,11 @@ import pytest
 from rdkit import Chem
 
 from molfldd.molecules import metrics
+from molfldd.molecules.cached import cached_dataset
 from molfldd.molecules.codec import decode, parse_smiles, to_smiles
-from molfldd.molecules.datasets import cached_dataset, file_source
 from molfldd.molecules.evaluation import evaluate
 from molfldd.molecules.fcd import fcd
+from molfldd.molecules.own_files import file_source
 
 FOLDER = Path(os.environ.get("MOLFLDD_TEST_DATA", "."))
 COUNTS = 2

@@ -21,7 +21,7 @@ from molfldd.molecules.codec import (
     to_smiles,
     typed_graph,
 )
-from molfldd.molecules.datasets import qm9_smiles
+from molfldd.molecules.qm9 import qm9_smiles
 from molfldd.molecules.vocabulary import UnsupportedAtom, Vocabulary, atom_name, parse_atom_name
 
 TRICKY = [

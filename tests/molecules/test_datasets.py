@@ -9,17 +9,13 @@ import numpy as np
 import pytest
 
 from molfldd.errors import MolflddError, UsageError
+from molfldd.molecules.cached import build_dataset, cache_file, cached_dataset
 from molfldd.molecules.codec import decode, to_smiles
-from molfldd.molecules.datasets import (
-    MoleculeDataset,
-    build_dataset,
-    cache_file,
-    cached_dataset,
-)
 from molfldd.molecules.domain import MoleculeData
 from molfldd.molecules.preparation import Source
 from molfldd.molecules.ragged import Ragged
 from molfldd.molecules.splits import split, split_by_file
+from molfldd.molecules.store import MoleculeDataset
 from molfldd.molecules.vocabulary import Vocabulary
 from molfldd.splitting import in_test_split
 

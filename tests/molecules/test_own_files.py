@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from molfldd.errors import MolflddError, UsageError
-from molfldd.molecules.datasets import Rules, cache_file, file_source, load_file
+from molfldd.molecules.cached import cache_file
+from molfldd.molecules.datasets import load_file
 from molfldd.molecules.domain import MoleculeData
+from molfldd.molecules.own_files import file_source
+from molfldd.molecules.parsing import Rules
 from molfldd.molecules.splits import split
 
 pytestmark = pytest.mark.usefixtures("cache")

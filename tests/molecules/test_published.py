@@ -12,11 +12,12 @@ import pytest
 
 from molfldd.download import Download
 from molfldd.errors import MolflddError, UsageError
-from molfldd.molecules import datasets
-from molfldd.molecules.datasets import load_dataset, load_file, load_qm9
+from molfldd.molecules import zinc250k
+from molfldd.molecules.datasets import DATASETS, Published, load_dataset, load_file
 from molfldd.molecules.domain import MoleculeData, comparison_with
 from molfldd.molecules.fcd import reference_statistics
 from molfldd.molecules.moses import moses_statistics
+from molfldd.molecules.qm9 import load_qm9
 from molfldd.molecules.splits import split
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -39,7 +40,8 @@ def test_qm9_is_read_in_the_order_of_its_index(
     header = "XYZ_file,Index,SMILES,Elements\n"
     (tmp_path / "a.csv").write_text(header + '"x",7,"CCO","[\'C\',\'O\']"\n"x",2,"N","[]"\n')
     (tmp_path / "b.csv").write_text(header + '"x",1,"C","[]"\n')
-    monkeypatch.setattr(datasets, "_qm9_files", lambda: [tmp_path / "a.csv", tmp_path / "b.csv"])
+    files = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    monkeypatch.setattr("molfldd.molecules.qm9._qm9_files", lambda: files)
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "1")
     made = load_dataset("qm9")
     assert made.smiles == ["C", "N", "CCO"]
@@ -61,14 +63,14 @@ def zinc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_text(ZINC)
     (tmp_path / "test.json").write_text("[0, 3]")
     published = dataclasses.replace(
-        datasets.ZINC250K, sha256=hashlib.sha256(path.read_bytes()).hexdigest()
+        zinc250k.ZINC250K, sha256=hashlib.sha256(path.read_bytes()).hexdigest()
     )
-    places = {published: path, datasets.ZINC250K_TEST: tmp_path / "test.json"}
-    monkeypatch.setattr(datasets, "ZINC250K", published)
-    monkeypatch.setattr(datasets, "fetch", lambda file: places[file])
-    info = datasets.DATASETS["zinc250k"]
-    known = datasets.Published(published.sha256, datasets.load_zinc250k)
-    monkeypatch.setitem(datasets.DATASETS, "zinc250k", dataclasses.replace(info, published=known))
+    places = {published: path, zinc250k.ZINC250K_TEST: tmp_path / "test.json"}
+    monkeypatch.setattr(zinc250k, "ZINC250K", published)
+    monkeypatch.setattr(zinc250k, "fetch", lambda file: places[file])
+    info = DATASETS["zinc250k"]
+    known = Published(published.sha256, zinc250k.load_zinc250k)
+    monkeypatch.setitem(DATASETS, "zinc250k", dataclasses.replace(info, published=known))
     return path
 
 
@@ -105,7 +107,7 @@ def test_zinc250k_can_be_divided_by_hash(zinc: Path) -> None:
 
 
 def test_the_published_files_are_named_by_checksum_and_mirrors() -> None:
-    for file in (datasets.ZINC250K, datasets.ZINC250K_TEST):
+    for file in (zinc250k.ZINC250K, zinc250k.ZINC250K_TEST):
         assert isinstance(file, Download)
         assert len(bytes.fromhex(file.sha256)) == 32
         assert len(set(file.urls)) >= 2
