@@ -1,4 +1,4 @@
-"""Scripts answer bad input as the program does, and the fit of a power law finds it."""
+"""Scripts: bad input gets one sentence, a power law is found, a study takes what is there."""
 
 import importlib
 import json
@@ -77,3 +77,45 @@ def test_bad_input_gets_one_sentence(
     assert not out
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+@pytest.fixture
+def ablations(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module("ablations")
+
+
+def test_a_study_takes_what_another_has_measured(
+    ablations: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Seeds become mean and spread, and nothing is trained that is there."""
+    variant = ablations.STUDIES["parts"]["learned masking"]
+    given = {"budget": 6.0, "samples": 5000, "init": None, "steps": 2, "minutes": 6.0}
+    found = {"learning": 1000, "polishing": 2000, "valid": 0.9, "unique": 0.99, "fcd": None}
+    lines = [
+        variant.key | given | found | {"seed": seed, "bound": 25.0 + seed, "kl": [1.0, 2.0 + seed]}
+        for seed in (0, 1)
+    ]
+    (tmp_path / "results.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    only = ["--only", "control variate, K = 2", "--seeds", "2", "--minutes", "6"]
+    assert run(ablations, ["learning", "--out", str(tmp_path), *only], monkeypatch) == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| control")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:5] == ["control variate, K = 2", "2", "2", "25.50 ± 0.71", "90.0 ± 0.0"]
+    assert cells[6] == "-"
+    assert cells[-1] == "1.0 2.5"
+
+
+@pytest.mark.parametrize("arguments", [["beauty"], ["parts", "--only", "beauty"]])
+def test_an_unknown_study_or_variant_names_the_known_ones(
+    ablations: ModuleType,
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(ablations, [*arguments, "--out", str(tmp_path)], monkeypatch) == 2
+    assert "beauty" in capsys.readouterr().err
