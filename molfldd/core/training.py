@@ -9,8 +9,8 @@ process), so a resumed run continues bit for bit without any stored generator.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -23,6 +23,7 @@ from molfldd.core.blocks import Batch, Codes, Examples, Masks
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.draws import Draws
 from molfldd.core.estimators import ControlVariate, Estimator, Term
+from molfldd.core.joint import JointDraw
 from molfldd.core.optimizers import build_optimizers, ema, parameter_groups, variance
 from molfldd.core.phases import Phase, TrainingOptions
 from molfldd.core.reverse import ReverseProcess
@@ -35,12 +36,20 @@ class Objective(nn.Module):
         diffusion: Both processes.
         estimator: The gradient estimator of the phase.
         time_power: The weights of its steps.
+        joint: How the elements of z_t are drawn together.
     """
 
-    def __init__(self, diffusion: Diffusion, estimator: Estimator, time_power: float) -> None:
+    def __init__(
+        self,
+        diffusion: Diffusion,
+        estimator: Estimator,
+        time_power: float = 0.0,
+        joint: Mapping[str, JointDraw] | None = None,
+    ) -> None:
         super().__init__()
         self.diffusion = diffusion
         self.estimator = estimator
+        self.joint = joint or {}
         self.register_buffer("weights", diffusion.clock.weights(time_power), persistent=False)
         self.generator = torch.Generator()
         self.progress = 0.0
@@ -50,6 +59,7 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss (scalar, nats per example) and KL by block, (M * B,) each, at steps t (M * B,)."""
         term = Term.of(self.diffusion, Batch(codes, mask, sizes), t, self.get_buffer("weights"))
+        term = replace(term, joint=self.joint)
         estimate = self.estimator(term, self.generator, self.progress)
         return estimate.loss, estimate.kl
 
@@ -113,6 +123,7 @@ class Trainer:
         examples: Training data.
         phases: In order.
         options: What they share.
+        joint: How sampling draws the elements of a block together, for phases that draw as it does.
 
     Raises:
         ValueError: if the processes cannot share the batch evenly.
@@ -125,8 +136,10 @@ class Trainer:
         examples: Examples,
         phases: tuple[Phase, ...],
         options: TrainingOptions,
+        joint: Mapping[str, JointDraw] | None = None,
     ) -> None:
         self.fabric = fabric
+        self.joint = joint
         self.diffusion = diffusion.to(fabric.device)
         self.examples = examples
         self.phases = phases
@@ -193,9 +206,9 @@ class Trainer:
                 optimizer.load_state_dict(state)
         self._resumed_optimizers, self._resumed_estimator = [], None
         self._optimizers, self._estimator = optimizers, estimator
-        module, *wrapped = self.fabric.setup(
-            Objective(self.diffusion, estimator, phase.time_power), *optimizers
-        )
+        joint = self.joint if phase.draws == "joint" else None
+        objective = Objective(self.diffusion, estimator, phase.time_power, joint)
+        module, *wrapped = self.fabric.setup(objective, *optimizers)
         return module, wrapped
 
     def _estimator_of(self, phase: Phase) -> Estimator:

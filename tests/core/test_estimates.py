@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from molfldd.core.estimators import (
 )
 from molfldd.core.estimators.base import sum_blocks
 from molfldd.core.estimators.reinmax import second_order
+from molfldd.core.joint import balanced
 
 STEPS = 3
 
@@ -83,6 +85,20 @@ def test_several_steps_of_an_example_take_one_pass_over_it(
     losses = [term.estimate(sum_blocks(term.kl(z)), {}).loss for term in (one_by_one, together)]
     for found, expected in zip(*(gradient(loss, diffusion) for loss in losses), strict=True):
         torch.testing.assert_close(found, expected)
+
+
+def test_joint_draws_of_a_term_are_those_of_sampling() -> None:
+    """Balanced: each element is masked as often as q says, all of them more evenly."""
+    diffusion, batch = build_diffusion("masking", STEPS), random_batch(1, sizes=(12,))
+    t = torch.full((4000,), 2)
+    term = replace(Term.of(diffusion, batch, t), joint={"letters": balanced})
+    generator = torch.Generator().manual_seed(0)
+    masked = term.transition.is_masked(term.draw(generator))["letters"].double()
+    p = term.transition.masked_t["letters"][0].double()
+    error = (p * (1 - p) / len(t)).sqrt()
+    assert ((masked.mean(0) - p).abs() <= 5 * error).all()
+    spread = masked.sum(-1).var()
+    assert spread < 0.5 * (p * (1 - p)).sum()
 
 
 def test_leave_one_out_needs_another_sample() -> None:

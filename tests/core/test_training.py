@@ -23,6 +23,7 @@ from molfldd.core.estimators import (
     Pathwise,
     Term,
 )
+from molfldd.core.joint import NUMBERS, balanced
 from molfldd.core.optimizers import hidden_matrices
 from molfldd.core.phases import Phase, TrainingOptions
 from molfldd.core.training import Profile, Trainer
@@ -276,6 +277,27 @@ def test_profile_is_the_mean_by_step_and_block() -> None:
         torch.testing.assert_close(profile.kl[:, column], expected)
     profile.reset()
     assert (profile.kl == 0).all()
+
+
+def test_a_phase_draws_as_sampling_does_if_it_says_so() -> None:
+    """With the probabilities of q(z_t | x), and without those of the other blocks."""
+    seen: list[Tensor] = []
+
+    def recorded(probs: Tensor, mask: Tensor, uniform: Tensor) -> Tensor:
+        assert uniform.shape == (*mask.shape, NUMBERS)
+        torch.testing.assert_close(probs.sum(-1), torch.ones(mask.shape))
+        seen.append(probs)
+        return balanced(probs, mask, uniform)
+
+    phases = (
+        Phase("learn", 2, ControlVariate(), lr_reverse=1e-2),
+        Phase("polish", 2, Pathwise(), lr_forward=0.0, lr_reverse=1e-2),
+        Phase("joint", 3, Pathwise(), lr_forward=0.0, lr_reverse=1e-2, draws="joint"),
+    )
+    run = trainer(phases=phases)
+    run.joint = {"links": recorded}
+    counts = [len(seen) for _ in run.run()]
+    assert counts == [0, 0, 0, 0, 1, 2, 3]
 
 
 def test_no_batch_of_a_run_exceeds_the_budget() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -12,6 +13,7 @@ from molfldd.core.blocks import Batch, Codes, total
 from molfldd.core.bound import relaxed_step_kl, step_kl
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import MaskingTransition, Transition
+from molfldd.core.joint import NUMBERS, JointDraw
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Term:
         t: Their steps, (B,) int64 in 1..T.
         transition: Marginals u_s, u_t and the plan between them; differentiable in phi.
         weights: Of each step in the loss, (T,), see ``Clock.weights``; all 1 by default.
+        joint: How the elements of a block are drawn together; independently if it is not named.
     """
 
     diffusion: Diffusion
@@ -31,6 +34,7 @@ class Term:
     t: Tensor
     transition: Transition | MaskingTransition
     weights: Tensor | None = None
+    joint: Mapping[str, JointDraw] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -66,7 +70,12 @@ class Term:
 
     def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Hard samples of z_t, (B, n) int64 per block."""
-        return self.transition.draw(generator)
+        z = self.transition.draw(generator)
+        for name, how in self.joint.items():
+            u, mask = self.transition.u_t[name].detach(), self.batch.mask[name]
+            numbers = torch.rand(*mask.shape, NUMBERS, generator=generator, device=mask.device)
+            z[name] = how(u, mask, numbers)
+        return z
 
     def kl(self, z: Codes) -> dict[str, Tensor]:
         """The KL at hard states z (B, n), nats per example, (B,) per block."""
