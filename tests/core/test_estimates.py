@@ -89,7 +89,7 @@ def test_several_steps_of_an_example_take_one_pass_over_it(
 
 def test_joint_draws_of_a_term_are_those_of_sampling() -> None:
     """Balanced: each element is masked as often as q says, all of them more evenly."""
-    diffusion, batch = build_diffusion("masking", STEPS), random_batch(1, sizes=(12,))
+    diffusion, batch = build_diffusion("masking", STEPS), random_batch(1, sizes=(8,))
     t = torch.full((4000,), 2)
     term = replace(Term.of(diffusion, batch, t), joint={"letters": balanced})
     generator = torch.Generator().manual_seed(0)
