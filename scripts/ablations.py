@@ -43,7 +43,7 @@ SMALL = [
     "network.pair_width=16",
     "network.triangles=8",
     "network.identity=none",
-    "training.batch_size=64",
+    "training.batch_size=16",
     "process.even_pace=0.2",
     "phases.0.warmup=100",
     "monitor.evaluate_every=1000000",
@@ -77,8 +77,8 @@ def learned(*changes: str) -> Variant:
 
 
 def fixed(*changes: str) -> Variant:
-    """A conventional process: masking, if not changed."""
-    return Variant("qm9-fixed", changes)
+    """A conventional process: masking, if not changed; one step of each of more examples."""
+    return Variant("qm9-fixed", ("training.batch_size=64", *changes))
 
 
 def general(*changes: str) -> Variant:
@@ -86,15 +86,14 @@ def general(*changes: str) -> Variant:
     return learned("process.prior=marginal", "process.reverse=jump", *changes)
 
 
-def estimator(text: str, *changes: str) -> Variant:
+def estimator(text: str) -> Variant:
     """The default by another gradient estimator, given in YAML."""
-    return learned(f"phases.0.estimator={text}", *changes)
+    return learned(f"phases.0.estimator={text}")
 
 
 def shared(examples: int, steps: int) -> Variant:
-    """One sample of z_t at each of several steps of fewer examples."""
-    changes = f"training.batch_size={examples}", f"training.steps_per_example={steps}"
-    return estimator("{kind: control-variate, samples: 1}", *changes)
+    """The default with so many steps of each of so many examples in a batch."""
+    return learned(f"training.batch_size={examples}", f"training.steps_per_example={steps}")
 
 
 STEPS = (10, 4, 2, 20, 1, 50, 100)
@@ -128,10 +127,12 @@ STUDIES: dict[str, dict[str, Variant]] = {
     },
     "learning": {
         "nothing learned: conventional masking": fixed(),
-        "control variate, K = 2": learned(),
-        "control variate, K = 1": estimator("{kind: control-variate, samples: 1}"),
-        "K = 1, 4 steps of each of 16 examples": shared(16, 4),
-        "K = 1, 10 steps of each of 12 examples": shared(12, 10),
+        "control variate, K = 1, 4 steps of each of 16 examples": learned(),
+        "one step of each of 64 examples": shared(64, 1),
+        "10 steps of each of 12 examples": shared(12, 10),
+        "control variate, K = 2": estimator("{kind: control-variate, samples: 2}"),
+        "polished on independent draws": learned("phases.1.draws=independent"),
+        "conventional, polished on independent draws": fixed("phases.1.draws=independent"),
         "leave-one-out, K = 2": estimator("{kind: leave-one-out, samples: 2}"),
         "REINFORCE": estimator("{kind: reinforce}"),
         "straight-through": estimator("{kind: straight-through}"),

@@ -100,11 +100,24 @@ def test_a_study_takes_what_another_has_measured(
         for seed in (0, 1)
     ]
     (tmp_path / "results.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
-    only = ["--only", "control variate, K = 2", "--seeds", "2", "--minutes", "6"]
+    only = [
+        "--only",
+        "control variate, K = 1, 4 steps of each of 16 examples",
+        "--seeds",
+        "2",
+        "--minutes",
+        "6",
+    ]
     assert run(ablations, ["learning", "--out", str(tmp_path), *only], monkeypatch) == 0
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| control")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:5] == ["control variate, K = 2", "2", "2", "25.50 ± 0.71", "90.0 ± 0.0"]
+    assert cells[:5] == [
+        "control variate, K = 1, 4 steps of each of 16 examples",
+        "2",
+        "2",
+        "25.50 ± 0.71",
+        "90.0 ± 0.0",
+    ]
     assert cells[6] == "-"
     assert cells[-1] == "1.0 2.5"
 

@@ -56,7 +56,10 @@ class Phase:
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise ValueError(f"phase '{self.name}' has an ema_decay outside of [0, 1)")
         if self.draws == "joint" and self.lr_forward > 0:
-            raise ValueError(f"phase '{self.name}' has joint draws, so its lr_forward must be 0")
+            raise ValueError(
+                f"phase '{self.name}' has joint draws; set its lr_forward to 0, or its draws to "
+                "independent"
+            )
 
     def rate(self, done: int) -> float:
         """Factor on the peak learning rates after ``done`` iterations of the phase."""
