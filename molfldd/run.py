@@ -79,7 +79,7 @@ class Run:
             self.data.train,
             config.phases,
             config.training,
-            self.data.domain.joint_draws()[self.data.domain.joint],
+            tuple(self.data.domain.joint_draws()["balanced"]),
         )
         self.sizes = SizeDistribution.of(self.data.train.sizes)
         self.seconds = 0.0

@@ -9,7 +9,7 @@ process), so a resumed run continues bit for bit without any stored generator.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -23,7 +23,6 @@ from molfldd.core.blocks import Batch, Codes, Examples, Masks
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.draws import Draws
 from molfldd.core.estimators import ControlVariate, Estimator, Term
-from molfldd.core.joint import JointDraw
 from molfldd.core.optimizers import build_optimizers, ema, parameter_groups, variance
 from molfldd.core.phases import Phase, TrainingOptions
 from molfldd.core.reverse import ReverseProcess
@@ -36,7 +35,7 @@ class Objective(nn.Module):
         diffusion: Both processes.
         estimator: The gradient estimator of the phase.
         time_power: The weights of its steps.
-        joint: How the elements of z_t are drawn together.
+        balanced: Blocks whose elements of z_t are drawn in balance.
     """
 
     def __init__(
@@ -44,12 +43,12 @@ class Objective(nn.Module):
         diffusion: Diffusion,
         estimator: Estimator,
         time_power: float = 0.0,
-        joint: Mapping[str, JointDraw] | None = None,
+        balanced: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.diffusion = diffusion
         self.estimator = estimator
-        self.joint = joint or {}
+        self.balanced = balanced
         self.register_buffer("weights", diffusion.clock.weights(time_power), persistent=False)
         self.generator = torch.Generator()
         self.progress = 0.0
@@ -59,7 +58,7 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss (scalar, nats per example) and KL by block, (M * B,) each, at steps t (M * B,)."""
         term = Term.of(self.diffusion, Batch(codes, mask, sizes), t, self.get_buffer("weights"))
-        term = replace(term, joint=self.joint)
+        term = replace(term, balanced=self.balanced)
         estimate = self.estimator(term, self.generator, self.progress)
         return estimate.loss, estimate.kl
 
@@ -123,7 +122,7 @@ class Trainer:
         examples: Training data.
         phases: In order.
         options: What they share.
-        joint: How sampling draws the elements of a block together, for phases that draw as it does.
+        balanced: Blocks that phases with balanced draws draw in balance.
 
     Raises:
         ValueError: if the processes cannot share the batch evenly.
@@ -136,10 +135,10 @@ class Trainer:
         examples: Examples,
         phases: tuple[Phase, ...],
         options: TrainingOptions,
-        joint: Mapping[str, JointDraw] | None = None,
+        balanced: tuple[str, ...] = (),
     ) -> None:
         self.fabric = fabric
-        self.joint = joint
+        self.balanced = balanced
         self.diffusion = diffusion.to(fabric.device)
         self.examples = examples
         self.phases = phases
@@ -206,8 +205,8 @@ class Trainer:
                 optimizer.load_state_dict(state)
         self._resumed_optimizers, self._resumed_estimator = [], None
         self._optimizers, self._estimator = optimizers, estimator
-        joint = self.joint if phase.draws == "joint" else None
-        objective = Objective(self.diffusion, estimator, phase.time_power, joint)
+        balanced = self.balanced if phase.draws == "balanced" else ()
+        objective = Objective(self.diffusion, estimator, phase.time_power, balanced)
         module, *wrapped = self.fabric.setup(objective, *optimizers)
         return module, wrapped
 

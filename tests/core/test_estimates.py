@@ -24,7 +24,6 @@ from molfldd.core.estimators import (
 )
 from molfldd.core.estimators.base import sum_blocks
 from molfldd.core.estimators.reinmax import second_order
-from molfldd.core.joint import balanced
 
 STEPS = 3
 
@@ -87,11 +86,11 @@ def test_several_steps_of_an_example_take_one_pass_over_it(
         torch.testing.assert_close(found, expected)
 
 
-def test_joint_draws_of_a_term_are_those_of_sampling() -> None:
-    """Balanced: each element is masked as often as q says, all of them more evenly."""
+def test_balanced_draws_of_a_term_are_even() -> None:
+    """Each element is masked as often as q says, but the number of them hardly varies."""
     diffusion, batch = build_diffusion("masking", STEPS), random_batch(1, sizes=(8,))
     t = torch.full((4000,), 2)
-    term = replace(Term.of(diffusion, batch, t), joint={"letters": balanced})
+    term = replace(Term.of(diffusion, batch, t), balanced=("letters",))
     generator = torch.Generator().manual_seed(0)
     masked = term.transition.is_masked(term.draw(generator))["letters"].double()
     p = term.transition.masked_t["letters"][0].double()

@@ -23,7 +23,6 @@ from molfldd.core.estimators import (
     Pathwise,
     Term,
 )
-from molfldd.core.joint import NUMBERS, balanced
 from molfldd.core.optimizers import hidden_matrices
 from molfldd.core.phases import Phase, TrainingOptions
 from molfldd.core.training import Profile, Trainer
@@ -279,25 +278,24 @@ def test_profile_is_the_mean_by_step_and_block() -> None:
     assert (profile.kl == 0).all()
 
 
-def test_a_phase_draws_as_sampling_does_if_it_says_so() -> None:
-    """With the probabilities of q(z_t | x), and without those of the other blocks."""
-    seen: list[Tensor] = []
-
-    def recorded(probs: Tensor, mask: Tensor, uniform: Tensor) -> Tensor:
-        assert uniform.shape == (*mask.shape, NUMBERS)
-        torch.testing.assert_close(probs.sum(-1), torch.ones(mask.shape))
-        seen.append(probs)
-        return balanced(probs, mask, uniform)
-
+def test_a_phase_draws_in_balance_if_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks that are named."""
+    right = Term.draw
+    seen: list[tuple[str, ...]] = []
+    monkeypatch.setattr(
+        Term,
+        "draw",
+        lambda self, generator: (seen.append(self.balanced), right(self, generator))[1],
+    )
     phases = (
         Phase("learn", 2, ControlVariate(), lr_reverse=1e-2),
-        Phase("polish", 2, Pathwise(), lr_forward=0.0, lr_reverse=1e-2),
-        Phase("joint", 3, Pathwise(), lr_forward=0.0, lr_reverse=1e-2, draws="joint"),
+        Phase("polish", 1, Pathwise(), lr_forward=0.0, lr_reverse=1e-2),
+        Phase("even", 2, Pathwise(), lr_forward=0.0, lr_reverse=1e-2, draws="balanced"),
     )
     run = trainer(phases=phases)
-    run.joint = {"links": recorded}
-    counts = [len(seen) for _ in run.run()]
-    assert counts == [0, 0, 0, 0, 1, 2, 3]
+    run.balanced = ("links",)
+    advance(run)
+    assert seen == [(), (), (), ("links",), ("links",)]
 
 
 def test_no_batch_of_a_run_exceeds_the_budget() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -13,7 +12,7 @@ from molfldd.core.blocks import Batch, Codes, total
 from molfldd.core.bound import relaxed_step_kl, step_kl
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import MaskingTransition, Transition
-from molfldd.core.joint import NUMBERS, JointDraw
+from molfldd.core.joint import NUMBERS, shuffled
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Term:
         t: Their steps, (B,) int64 in 1..T.
         transition: Marginals u_s, u_t and the plan between them; differentiable in phi.
         weights: Of each step in the loss, (T,), see ``Clock.weights``; all 1 by default.
-        joint: How the elements of a block are drawn together; independently if it is not named.
+        balanced: Blocks whose elements are drawn in balance, the others independently.
     """
 
     diffusion: Diffusion
@@ -34,7 +33,7 @@ class Term:
     t: Tensor
     transition: Transition | MaskingTransition
     weights: Tensor | None = None
-    joint: Mapping[str, JointDraw] = field(default_factory=dict)
+    balanced: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -71,10 +70,10 @@ class Term:
     def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Hard samples of z_t, (B, n) int64 per block."""
         z = self.transition.draw(generator)
-        for name, how in self.joint.items():
+        for name in self.balanced:
             u, mask = self.transition.u_t[name].detach(), self.batch.mask[name]
             numbers = torch.rand(*mask.shape, NUMBERS, generator=generator, device=mask.device)
-            z[name] = how(u, mask, numbers)
+            z[name] = shuffled(u, mask, numbers)
         return z
 
     def kl(self, z: Codes) -> dict[str, Tensor]:
