@@ -79,7 +79,6 @@ class Run:
             self.data.train,
             config.phases,
             config.training,
-            tuple(self.data.domain.joint_draws()["balanced"]),
         )
         self.sizes = SizeDistribution.of(self.data.train.sizes)
         self.seconds = 0.0

@@ -131,8 +131,6 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "one step of each of 64 examples": shared(64, 1),
         "10 steps of each of 12 examples": shared(12, 10),
         "control variate, K = 2": estimator("{kind: control-variate, samples: 2}"),
-        "polished on independent draws": learned("phases.1.draws=independent"),
-        "conventional, polished on independent draws": fixed("phases.1.draws=independent"),
         "leave-one-out, K = 2": estimator("{kind: leave-one-out, samples: 2}"),
         "REINFORCE": estimator("{kind: reinforce}"),
         "straight-through": estimator("{kind: straight-through}"),

@@ -78,17 +78,6 @@ def balanced(probs: Tensor, mask: Tensor, uniform: Tensor) -> Tensor:
     return states
 
 
-def shuffled(probs: Tensor, mask: Tensor, uniform: Tensor) -> Tensor:
-    """``balanced`` among the elements in a random order; see ``JointDraw``.
-
-    Together they are as even, and how they follow each other says nothing of their probabilities.
-    """
-    order = uniform[..., 0].argsort(-1)
-    rows = torch.arange(len(probs), device=probs.device)[:, None]
-    states = balanced(probs[rows, order], mask[rows, order], uniform[rows, order])
-    return torch.zeros_like(states).scatter(-1, order, states)
-
-
 def pivotal(chance: Tensor, uniform: Tensor) -> Tensor:
     """Which elements have an event, (B, n) bool, from its probabilities and numbers (B, n)."""
     rows = torch.arange(len(chance), device=chance.device)

@@ -27,10 +27,6 @@ class Phase:
             0 the steps that a sampler takes first count more, below 0 its last. 0 is the bound.
         ema_decay: Decay of the moving average in this phase; None for that of the run. An average
             over many iterations lags behind while the forward process moves.
-        draws: How the elements of z_t are drawn: "independent", as in q(z_t | x), or "balanced"
-            (``molfldd.core.joint``): each with the same probability, but together as even as the
-            states that balanced sampling comes to. Only where the forward process is frozen, since
-            its gradient needs q(z_t | x) itself.
     """
 
     name: str
@@ -42,7 +38,6 @@ class Phase:
     schedule: Literal["constant", "cosine"] = "constant"
     time_power: float = 0.0
     ema_decay: float | None = None
-    draws: Literal["independent", "balanced"] = "independent"
 
     def __post_init__(self) -> None:
         if self.iterations < 1:
@@ -55,11 +50,6 @@ class Phase:
             raise ValueError(f"phase '{self.name}' has a time_power that is not finite")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise ValueError(f"phase '{self.name}' has an ema_decay outside of [0, 1)")
-        if self.draws == "balanced" and self.lr_forward > 0:
-            raise ValueError(
-                f"phase '{self.name}' has balanced draws; set its lr_forward to 0, or its draws to "
-                "independent"
-            )
 
     def rate(self, done: int) -> float:
         """Factor on the peak learning rates after ``done`` iterations of the phase."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -35,20 +35,12 @@ class Objective(nn.Module):
         diffusion: Both processes.
         estimator: The gradient estimator of the phase.
         time_power: The weights of its steps.
-        balanced: Blocks whose elements of z_t are drawn in balance.
     """
 
-    def __init__(
-        self,
-        diffusion: Diffusion,
-        estimator: Estimator,
-        time_power: float = 0.0,
-        balanced: tuple[str, ...] = (),
-    ) -> None:
+    def __init__(self, diffusion: Diffusion, estimator: Estimator, time_power: float) -> None:
         super().__init__()
         self.diffusion = diffusion
         self.estimator = estimator
-        self.balanced = balanced
         self.register_buffer("weights", diffusion.clock.weights(time_power), persistent=False)
         self.generator = torch.Generator()
         self.progress = 0.0
@@ -58,7 +50,6 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss (scalar, nats per example) and KL by block, (M * B,) each, at steps t (M * B,)."""
         term = Term.of(self.diffusion, Batch(codes, mask, sizes), t, self.get_buffer("weights"))
-        term = replace(term, balanced=self.balanced)
         estimate = self.estimator(term, self.generator, self.progress)
         return estimate.loss, estimate.kl
 
@@ -122,7 +113,6 @@ class Trainer:
         examples: Training data.
         phases: In order.
         options: What they share.
-        balanced: Blocks that phases with balanced draws draw in balance.
 
     Raises:
         ValueError: if the processes cannot share the batch evenly.
@@ -135,10 +125,8 @@ class Trainer:
         examples: Examples,
         phases: tuple[Phase, ...],
         options: TrainingOptions,
-        balanced: tuple[str, ...] = (),
     ) -> None:
         self.fabric = fabric
-        self.balanced = balanced
         self.diffusion = diffusion.to(fabric.device)
         self.examples = examples
         self.phases = phases
@@ -205,9 +193,9 @@ class Trainer:
                 optimizer.load_state_dict(state)
         self._resumed_optimizers, self._resumed_estimator = [], None
         self._optimizers, self._estimator = optimizers, estimator
-        balanced = self.balanced if phase.draws == "balanced" else ()
-        objective = Objective(self.diffusion, estimator, phase.time_power, balanced)
-        module, *wrapped = self.fabric.setup(objective, *optimizers)
+        module, *wrapped = self.fabric.setup(
+            Objective(self.diffusion, estimator, phase.time_power), *optimizers
+        )
         return module, wrapped
 
     def _estimator_of(self, phase: Phase) -> Estimator:

@@ -116,10 +116,7 @@ def test_training_begins_with_the_networks_of_a_checkpoint(
 ) -> None:
     """Of the forward process too, if it is of the same kind, without what belongs to each step."""
     still = [f"--set=phases.{i}.lr_{p}=1e-12" for i in (0, 1) for p in ("forward", "reverse")]
-    short = [
-        *(f"--set=phases.{i}.iterations=1" for i in (0, 1)),
-        "--set=phases.1.draws=independent",
-    ]
+    short = [f"--set=phases.{i}.iterations=1" for i in (0, 1)]
     out = tmp_path / "new"
     more = (f"--set={changed}", *still, *short, *CPU)
     result = molfldd("train", recipe, "--init", checkpoint, "--out", out, *more)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -84,20 +83,6 @@ def test_several_steps_of_an_example_take_one_pass_over_it(
     losses = [term.estimate(sum_blocks(term.kl(z)), {}).loss for term in (one_by_one, together)]
     for found, expected in zip(*(gradient(loss, diffusion) for loss in losses), strict=True):
         torch.testing.assert_close(found, expected)
-
-
-def test_balanced_draws_of_a_term_are_even() -> None:
-    """Each element is masked as often as q says, but the number of them hardly varies."""
-    diffusion, batch = build_diffusion("masking", STEPS), random_batch(1, sizes=(8,))
-    t = torch.full((4000,), 2)
-    term = replace(Term.of(diffusion, batch, t), balanced=("letters",))
-    generator = torch.Generator().manual_seed(0)
-    masked = term.transition.is_masked(term.draw(generator))["letters"].double()
-    p = term.transition.masked_t["letters"][0].double()
-    error = (p * (1 - p) / len(t)).sqrt()
-    assert ((masked.mean(0) - p).abs() <= 5 * error).all()
-    spread = masked.sum(-1).var()
-    assert spread < 0.5 * (p * (1 - p)).sum()
 
 
 def test_leave_one_out_needs_another_sample() -> None:

@@ -18,14 +18,13 @@ from molfldd.core.joint import (
     balanced,
     independent,
     pivotal,
-    shuffled,
     turns,
 )
 from molfldd.core.sampling import Sampler
 
 ELEMENTS = 6
 ALIKE = Smooth(torch.exp(-((torch.arange(6.0)[:, None] - torch.arange(6.0)) ** 2) / 4))
-every_draw = pytest.mark.parametrize("joint", [independent, balanced, shuffled, ALIKE])
+every_draw = pytest.mark.parametrize("joint", [independent, balanced, ALIKE])
 
 
 def numbers(rows: int, seed: int = 0) -> Tensor:

@@ -37,7 +37,6 @@ def test_constant_rates_stay() -> None:
         {"warmup": -1},
         {"time_power": math.nan},
         {"ema_decay": 1.0},
-        {"draws": "balanced", "lr_forward": 1e-4},
     ],
 )
 def test_impossible_phases_are_refused(wrong: dict[str, Any]) -> None:

@@ -278,26 +278,6 @@ def test_profile_is_the_mean_by_step_and_block() -> None:
     assert (profile.kl == 0).all()
 
 
-def test_a_phase_draws_in_balance_if_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks that are named."""
-    right = Term.draw
-    seen: list[tuple[str, ...]] = []
-    monkeypatch.setattr(
-        Term,
-        "draw",
-        lambda self, generator: (seen.append(self.balanced), right(self, generator))[1],
-    )
-    phases = (
-        Phase("learn", 2, ControlVariate(), lr_reverse=1e-2),
-        Phase("polish", 1, Pathwise(), lr_forward=0.0, lr_reverse=1e-2),
-        Phase("even", 2, Pathwise(), lr_forward=0.0, lr_reverse=1e-2, draws="balanced"),
-    )
-    run = trainer(phases=phases)
-    run.balanced = ("links",)
-    advance(run)
-    assert seen == [(), (), (), ("links",), ("links",)]
-
-
 def test_no_batch_of_a_run_exceeds_the_budget() -> None:
     run = trainer(options=TrainingOptions(batch_size=12, elements=30))
     assert run.examples.largest == 5  # three letters and two links

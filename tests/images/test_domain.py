@@ -1,5 +1,7 @@
 """Images as a domain: there and back, and what the training log says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -75,7 +77,10 @@ def test_recipes_are_where_the_package_looks_for_them(name):
 def test_both_recipes_of_mnist_differ_in_the_forward_process_only():
     learned, fixed = (parse_config(read_recipe(name)) for name in ("mnist", "mnist-fixed"))
     assert (learned.data, learned.network) == (fixed.data, fixed.network)
-    assert (learned.training, learned.monitor) == (fixed.training, fixed.monitor)
+    each = {"batch_size": 64, "steps_per_example": 1}
+    assert learned.training.batch_size * learned.training.steps_per_example == 64
+    assert replace(learned.training, **each) == fixed.training
+    assert learned.monitor == fixed.monitor
     assert fixed.process.forward == "fixed"
     for one, other in zip(learned.phases, fixed.phases, strict=True):
         assert (one.iterations, one.lr_reverse) == (other.iterations, other.lr_reverse)

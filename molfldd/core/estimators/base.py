@@ -12,7 +12,6 @@ from molfldd.core.blocks import Batch, Codes, total
 from molfldd.core.bound import relaxed_step_kl, step_kl
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import MaskingTransition, Transition
-from molfldd.core.joint import NUMBERS, shuffled
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,6 @@ class Term:
         t: Their steps, (B,) int64 in 1..T.
         transition: Marginals u_s, u_t and the plan between them; differentiable in phi.
         weights: Of each step in the loss, (T,), see ``Clock.weights``; all 1 by default.
-        balanced: Blocks whose elements are drawn in balance, the others independently.
     """
 
     diffusion: Diffusion
@@ -33,7 +31,6 @@ class Term:
     t: Tensor
     transition: Transition | MaskingTransition
     weights: Tensor | None = None
-    balanced: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -69,12 +66,7 @@ class Term:
 
     def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Hard samples of z_t, (B, n) int64 per block."""
-        z = self.transition.draw(generator)
-        for name in self.balanced:
-            u, mask = self.transition.u_t[name].detach(), self.batch.mask[name]
-            numbers = torch.rand(*mask.shape, NUMBERS, generator=generator, device=mask.device)
-            z[name] = shuffled(u, mask, numbers)
-        return z
+        return self.transition.draw(generator)
 
     def kl(self, z: Codes) -> dict[str, Tensor]:
         """The KL at hard states z (B, n), nats per example, (B,) per block."""
