@@ -61,6 +61,16 @@ class Engine:
         return fabric
 
 
+def part(fabric: Fabric) -> None:
+    """End the connection between several processes, once all are done; nothing can follow.
+
+    Without it, one that ends first can make another abort at its own end.
+    """
+    if fabric.world_size > 1:
+        fabric.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def fast_precision() -> str:
     """ "bf16-mixed" where the hardware has bfloat16 arithmetic, else "32-true"."""
     if torch.cuda.is_available():

@@ -149,15 +149,6 @@ class Run:
                 "resume from it with smaller learning rates (--set phases.0.lr_reverse=...)"
             ) from error
 
-    def part(self) -> None:
-        """End the connection between several processes, once all are done; the run is over.
-
-        Without it, one that ends first can make another abort at its own end.
-        """
-        if self.fabric.world_size > 1:
-            self.fabric.barrier()
-            torch.distributed.destroy_process_group()
-
     def _train(self, console: Console) -> None:
         profile = Profile(self.trainer.diffusion.steps, self.block_names)
         started = time.monotonic() - self.seconds

@@ -202,10 +202,11 @@ def _write_config(run: Run) -> None:
 def _train(run: Run) -> None:
     from rich.console import Console
 
+    from molfldd.engine import part
     from molfldd.run import LOG, MODEL, STATE
 
     run.train(Console(stderr=True, soft_wrap=True))
-    run.part()
+    part(run.fabric)
     if run.leads:
         for name in (MODEL, STATE, LOG, CONFIG):
             typer.echo(run.folder / name)

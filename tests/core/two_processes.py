@@ -13,6 +13,7 @@ from tiny import build_diffusion, exact_bound, random_examples
 from molfldd.core.estimators import LeaveOneOut, Pathwise
 from molfldd.core.phases import Phase, TrainingOptions
 from molfldd.core.training import Trainer
+from molfldd.engine import part
 
 
 def learn(fabric: Fabric) -> dict[str, Any]:
@@ -67,6 +68,7 @@ def main(processes: int, path: Path) -> None:
     result = {**gradients(fabric), **learn(fabric)}
     if fabric.is_global_zero:
         torch.save(result, path)
+    part(fabric)
 
 
 if __name__ == "__main__":
