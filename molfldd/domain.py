@@ -9,9 +9,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
+import torch
 from torch import nn
 
-from molfldd.core.blocks import Block, Codes, Examples
+from molfldd.core.blocks import Batch, Block, Codes, Examples
 from molfldd.core.joint import JointDraw, balanced
 from molfldd.core.sampling import Samples
 from molfldd.errors import UsageError
@@ -89,6 +90,16 @@ class Domain(ABC):
     @abstractmethod
     def quality(self, decoded: Sequence[Any]) -> dict[str, float]:
         """A few cheap numbers that say how good generated objects are, for training logs."""
+
+    def statistics(self, example: Any) -> Mapping[str, float] | None:
+        """Numbers of a decoded example, by name; their means are what a model is calibrated by.
+
+        One that is 0 can be left out. None for an example that is not usable.
+
+        Raises:
+            UsageError: if the domain has none.
+        """
+        raise UsageError(f"the domain '{self.name}' has no statistics to calibrate a model by")
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -181,6 +192,11 @@ class Data:
     train: Examples
     test: Examples
     fingerprint: str
+
+    def held_out(self, count: int) -> list[Batch]:
+        """So many held-out examples in batches, always the same ones and said in the same way."""
+        disguise = torch.Generator().manual_seed(0)
+        return [self.test.drawn(rows, disguise) for rows in torch.split(self.test.some(count), 256)]
 
 
 DOMAINS = {

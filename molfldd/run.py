@@ -262,11 +262,8 @@ class Run:
         Args:
             steps: T, one of those it is trained for; the first of them by default.
         """
-        disguise = torch.Generator().manual_seed(0)
-        batches = [
-            self.data.test.drawn(rows, disguise).to(self.fabric.device)
-            for rows in torch.split(self.data.test.some(self.config.monitor.examples), 256)
-        ]
+        held_out = self.data.held_out(self.config.monitor.examples)
+        batches = [batch.to(self.fabric.device) for batch in held_out]
         generator = torch.Generator(self.fabric.device).manual_seed(0)
         with self.fabric.autocast():
             return evaluate_bound(self.trainer.averaged, batches, self.sizes, generator, steps)

@@ -19,36 +19,14 @@ from tables import markdown
 from molfldd.cli.running import run_script
 from molfldd.errors import UsageError
 from molfldd.model import load_model, pretrained_path
+from molfldd.molecules.composition import composition
 from molfldd.molecules.domain import MoleculeData, Molecules
 from molfldd.molecules.metrics import valid
-
-BONDS = {
-    "double bonds": Chem.BondType.DOUBLE,
-    "triple bonds": Chem.BondType.TRIPLE,
-    "aromatic bonds": Chem.BondType.AROMATIC,
-}
-"""Counted after aromaticity is perceived, so an aromatic bond is neither single nor double."""
-
-
-def counts(mol: Chem.Mol, elements: Sequence[str]) -> dict[str, float]:
-    """Counts in a sanitized molecule."""
-    symbols = [atom.GetSymbol() for atom in mol.GetAtoms()]
-    kinds = [bond.GetBondType() for bond in mol.GetBonds()]
-    rings = [len(ring) for ring in mol.GetRingInfo().AtomRings()]
-    return {
-        "atoms": len(symbols),
-        **{element: symbols.count(element) for element in elements},
-        "charged atoms": sum(atom.GetFormalCharge() != 0 for atom in mol.GetAtoms()),
-        **{name: kinds.count(kind) for name, kind in BONDS.items()},
-        **{f"rings of {size}": rings.count(size) for size in range(3, 8)},
-        "larger rings": sum(ring > 7 for ring in rings),
-        "atoms with 4 neighbours": sum(atom.GetDegree() == 4 for atom in mol.GetAtoms()),
-    }
 
 
 def table(smiles: Iterable[str], elements: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """The counts of molecules, an array over molecules for each name."""
-    rows = [counts(Chem.MolFromSmiles(text), elements) for text in smiles]
+    rows = [composition(Chem.MolFromSmiles(text), elements) for text in smiles]
     return {name: np.array([row[name] for row in rows], float) for name in rows[0]}
 
 
@@ -64,7 +42,7 @@ def main(
     data = cast(MoleculeData, loaded.config.data)
     training = list(data.divide(data.load_all())[0].smiles)
     drawn = [smiles for smiles in map(valid, loaded.sample(num, seed=seed)) if smiles is not None]
-    elements = list(dict.fromkeys(symbol for symbol, _ in loaded.domain.vocabulary.atoms))
+    elements = loaded.domain.elements
     real = table(random.Random(seed).sample(training, min(num, len(training))), elements)
     rows = []
     for name, found in table(drawn, elements).items():

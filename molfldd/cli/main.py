@@ -1,4 +1,4 @@
-"""The command line: ``molfldd train``, ``sample``, ``evaluate``, ``diagnose``, ``datasets``."""
+"""The command line: ``molfldd train``, ``sample``, ``evaluate``, ``calibrate``, ..."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from molfldd import __version__
+from molfldd.cli.calibrate import calibrate
 from molfldd.cli.datasets import datasets
 from molfldd.cli.diagnose import diagnose
 from molfldd.cli.evaluate import evaluate
@@ -21,6 +22,9 @@ app.command(epilog="Example: molfldd sample --num 1000 --out molecules.sdf")(sam
 app.command(epilog="Example: molfldd evaluate molecules.smi --reference qm9 --out report.json")(
     evaluate
 )
+app.command(
+    epilog="Example: molfldd calibrate runs/qm9/model.safetensors --out calibrated.safetensors"
+)(calibrate)
 app.command(epilog="Example: molfldd diagnose runs/qm9 --out health.png")(diagnose)
 app.command(epilog="Example: molfldd datasets qm9")(datasets)
 
@@ -48,7 +52,8 @@ def main(
 
     Sample from an embedded model with "molfldd sample", judge molecules from anywhere with
     "molfldd evaluate", and train a model of your own with "molfldd train RECIPE", which can be
-    stopped and resumed at any time; "molfldd diagnose" draws its health. "molfldd datasets" lists
+    stopped and resumed at any time; "molfldd diagnose" draws its health, and "molfldd calibrate"
+    brings its statistics to those of its data. "molfldd datasets" lists
     what data sets, recipes and models there are, and each command explains itself with --help.
 
     Results go to stdout or to the file you name, progress and errors to stderr. The exit code is

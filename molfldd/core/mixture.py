@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from molfldd.core.blocks import draw
+from molfldd.core.blocks import Codes, Masks, draw
 
 CODE = 16
 """Features of an element that the components of a mixture read each in their own way."""
@@ -40,6 +40,14 @@ class Law:
         """log p_theta(z_s^i | z_t) of each element by itself, (B, n, S) nats per block."""
         weights = self.log_weights[:, :, None, None]
         return {name: torch.logsumexp(weights + v, 0) for name, v in self.log_probs.items()}
+
+    def log_prob(self, z: Codes, mask: Masks) -> Tensor:
+        """log p_theta(z_s | z_t) of states z_s (B, n) int64 per block, (B,) nats."""
+        total = self.log_weights
+        for name, v in self.log_probs.items():
+            chosen = v.gather(-1, z[name].expand(len(v), -1, -1)[..., None])[..., 0]
+            total = total + torch.where(mask[name], chosen, 0.0).sum(-1)
+        return torch.logsumexp(total, 0)
 
     def pick(self, uniform: Tensor) -> dict[str, Tensor]:
         """log v_theta, (B, n, S) per block, of a component drawn by numbers (B,) in [0, 1)."""

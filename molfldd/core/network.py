@@ -18,7 +18,8 @@ class NetworkFactory(Protocol):
 
         The module maps values (B, n, ``inputs[name]``), masks (B, n) and t / T (B,) to features
         (B, n, ``outputs[name]``) of every block. Its last layers start at zero, so that training
-        starts from the process without a network.
+        starts from the process without a network. ``molfldd.core.calibration`` asks for these
+        layers as ``module.readouts``, linear ones that keep the examples apart, (B, ..., C).
         """
 
 

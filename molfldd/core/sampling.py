@@ -15,6 +15,7 @@ from torch import Tensor
 
 from molfldd.core.blocks import Prior, SizeDistribution, masks
 from molfldd.core.joint import NUMBERS, JointDraw, independent
+from molfldd.core.mixture import Law
 from molfldd.core.reverse import ReverseProcess
 
 
@@ -36,6 +37,23 @@ class Samples:
     def codes(self) -> dict[str, Tensor]:
         """The generated data z_0, (B, n) int64 per block."""
         return self.trajectory[-1]
+
+
+@dataclass(frozen=True)
+class State:
+    """A state on the way from noise to data.
+
+    Attributes:
+        z: z_s, block name to (B, n) int64.
+        mask: Elements that exist, (B, n) bool per block.
+        sizes: (B,) int64.
+        law: p_theta(z_s | z_t) that it was drawn from; None for z_T.
+    """
+
+    z: dict[str, Tensor]
+    mask: dict[str, Tensor]
+    sizes: Tensor
+    law: Law | None
 
 
 def example_noise(seed: int, index: int, rows: int, columns: int) -> Tensor:
@@ -113,6 +131,31 @@ class Sampler:
             }
         return {name: v.exp() for name, v in log_v.items()}
 
+    def walk(self, seed: int, indices: Sequence[int]) -> Iterator[State]:
+        """The states z_T, ..., z_0 of the examples of a seed, each with the law it is drawn from.
+
+        Args:
+            seed: Names the whole set of samples.
+            indices: Which of the set to draw; B of them.
+        """
+        device = next(self.reverse.parameters()).device
+        noise = self._noise(seed, indices)
+        sizes = self.sizes.quantile(noise[:, 0, 0]).to(device)
+        noise = noise.to(device)
+        mask = masks(self.reverse.blocks, sizes)
+        prior = {
+            name: self.prior.probs[name].to(device).expand(*m.shape, -1) for name, m in mask.items()
+        }
+        z = self._draw(prior, mask, noise[:, 1])
+        yield State(z, mask, sizes, None)
+        for row, step in enumerate(reversed(self.reverse.clock.steps(self.steps)), start=2):
+            t = torch.full_like(sizes, step)
+            numbers = noise[:, row]
+            law = self.reverse.law(self.prior.onehot(z), mask, t)
+            with torch.no_grad():
+                z = self._draw(self._probs(law.pick(numbers[:, -1])), mask, numbers)
+            yield State(z, mask, sizes, law)
+
     @torch.no_grad()
     def sample(
         self, seed: int, indices: Sequence[int], *, keep_trajectory: bool = False
@@ -124,23 +167,10 @@ class Sampler:
             indices: Which of the set to draw; B of them.
             keep_trajectory: Keep every state from z_T to z_0 instead of z_0 alone.
         """
-        device = next(self.reverse.parameters()).device
-        noise = self._noise(seed, indices)
-        sizes = self.sizes.quantile(noise[:, 0, 0]).to(device)
-        noise = noise.to(device)
-        mask = masks(self.reverse.blocks, sizes)
-        prior = {
-            name: self.prior.probs[name].to(device).expand(*m.shape, -1) for name, m in mask.items()
-        }
-        z = self._draw(prior, mask, noise[:, 1])
-        states = [z]
-        for row, step in enumerate(reversed(self.reverse.clock.steps(self.steps)), start=2):
-            t = torch.full_like(sizes, step)
-            numbers = noise[:, row]
-            log_v = self.reverse.law(self.prior.onehot(z), mask, t).pick(numbers[:, -1])
-            z = self._draw(self._probs(log_v), mask, numbers)
-            states = [*states, z] if keep_trajectory else [z]
-        return Samples(tuple(states), mask, sizes)
+        states: list[dict[str, Tensor]] = []
+        for state in self.walk(seed, indices):
+            states = [*states, state.z] if keep_trajectory else [state.z]
+        return Samples(tuple(states), state.mask, state.sizes)
 
     def stream(self, seed: int, count: int, batch_size: int) -> Iterator[Samples]:
         """Examples 0..count-1 of a seed in batches, in constant memory."""

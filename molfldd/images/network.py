@@ -132,6 +132,13 @@ class PatchTransformer(nn.Module):
         )
         self.leave = nn.Sequential(nn.LayerNorm(local), zero_linear(local, outputs[PIXELS]))
 
+    @property
+    def readouts(self) -> tuple[nn.Linear, ...]:
+        """The last layer."""
+        last = self.leave[-1]
+        assert isinstance(last, nn.Linear)
+        return (last,)
+
     def forward(self, values: Probs, mask: Masks, time: Tensor) -> dict[str, Tensor]:
         """See ``molfldd.core.network.NetworkFactory``; images have no padding, so no mask."""
         pixels = values[PIXELS]

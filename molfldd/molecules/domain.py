@@ -18,6 +18,7 @@ from molfldd.core.joint import JointDraw, balanced
 from molfldd.domain import Data, Domain, Report, Writer
 from molfldd.errors import UsageError
 from molfldd.molecules.codec import canonical_smiles, decode, parse_smiles
+from molfldd.molecules.composition import composition, parts
 from molfldd.molecules.datasets import (
     DATASETS,
     FILE,
@@ -249,6 +250,16 @@ class Molecules(Domain):
             "valid": len(kept) / max(1, len(decoded)),
             "unique": len(distinct(kept)) / max(1, len(kept)),
         }
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """The chemical elements of the vocabulary."""
+        return tuple(dict.fromkeys(symbol for symbol, _ in self.vocabulary.atoms))
+
+    def statistics(self, example: Chem.Mol) -> dict[str, float] | None:
+        """The ``composition`` and the ``parts`` of a valid molecule."""
+        mol = self.usable(example)
+        return None if mol is None else {**composition(mol, self.elements), **parts(mol)}
 
     def usable(self, example: Chem.Mol) -> Chem.Mol | None:
         """The molecule of its canonical SMILES; None unless valid by the headline definition."""

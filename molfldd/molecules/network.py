@@ -168,6 +168,11 @@ class GraphTransformer(nn.Module):
         self.read_atoms = zero_linear(width, outputs["atoms"])
         self.read_pairs = zero_linear(pair, outputs["bonds"])
 
+    @property
+    def readouts(self) -> tuple[nn.Linear, ...]:
+        """The last layers, of atoms and of pairs."""
+        return self.read_atoms, self.read_pairs
+
     def forward(
         self, values: Probs, mask: Masks, time: Tensor, positions: Tensor | None = None
     ) -> dict[str, Tensor]:
@@ -198,10 +203,8 @@ class GraphTransformer(nn.Module):
         condition = torch.nn.functional.silu(condition)
         for layer in self.layers:
             atoms, pairs = layer(atoms, pairs, condition, layout)
-        atoms, pairs = layout.unpack(
-            self.read_atoms(self.norm_atoms(atoms)), self.read_pairs(self.norm_pairs(pairs))
-        )
-        return {"atoms": atoms, "bonds": pairs}
+        atoms, pairs = layout.unpack(self.norm_atoms(atoms), self.norm_pairs(pairs))
+        return {"atoms": self.read_atoms(atoms), "bonds": self.read_pairs(pairs)}
 
 
 def pair_positions(positions: Tensor) -> Tensor:

@@ -172,6 +172,11 @@ class Transformer(nn.Module):
         self.norm = nn.RMSNorm(config.width)
         self.read = zero_linear(config.width, outputs[TOKENS])
 
+    @property
+    def readouts(self) -> tuple[nn.Linear, ...]:
+        """The last layer."""
+        return (self.read,)
+
     def forward(self, values: Probs, mask: Masks, time: Tensor) -> dict[str, Tensor]:
         """Features of every token; see ``molfldd.core.network.NetworkFactory``."""
         exists = mask[TOKENS]

@@ -79,6 +79,13 @@ class Perceptron(nn.Module):
             zero_linear(config.width, coordinates * outputs[COORDINATES]),
         )
 
+    @property
+    def readouts(self) -> tuple[nn.Linear, ...]:
+        """The last layer."""
+        last = self.leave[-1]
+        assert isinstance(last, nn.Linear)
+        return (last,)
+
     def forward(self, values: Probs, mask: Masks, time: Tensor) -> dict[str, Tensor]:
         """See ``molfldd.core.network.NetworkFactory``; points have no padding, so no mask."""
         x = self.enter(values[COORDINATES].flatten(1)) + self.time(time)

@@ -66,6 +66,10 @@ class TinyNetwork(nn.Module):
             for parameter in self.parameters():
                 parameter.normal_(0.0, scale, generator=generator)
 
+    @property
+    def readouts(self) -> tuple[nn.Linear, ...]:
+        return tuple(self.read.values())
+
     def forward(
         self, values: Mapping[str, Tensor], mask: Mapping[str, Tensor], time: Tensor
     ) -> dict[str, Tensor]:

@@ -1,0 +1,103 @@
+"""``molfldd calibrate``: the statistics of a trained model brought to those of its data."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from molfldd.cli.generation import JointOption, StepsOption
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from molfldd.calibration import Batches, Calibration
+
+
+SHOWN = 20
+"""Statistics that are printed."""
+
+
+def calibrate(
+    checkpoint: Annotated[
+        str, typer.Argument(help="Name of an embedded model, or path of a checkpoint.")
+    ],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Changes of the model, each after new samples.")
+    ] = 3,
+    num: Annotated[
+        int,
+        typer.Option(min=2, help="Examples to sample for each, and training examples to compare."),
+    ] = 20_000,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the first samples; the next ones go on from there.")
+    ] = 1_000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples computed at once.")] = 500,
+    steps: StepsOption = None,
+    joint: JointOption = None,
+) -> None:
+    """Make a trained model's examples have the statistics of its training data.
+
+    For molecules: how many are valid, and how many atoms, bonds and rings of each kind they have.
+    Of all changes of the network's last
+    layers that bring these means about, it makes the one that changes the model least. Takes as
+    long as sampling so many examples a few times; draw with the same steps and in the same manner
+    later. Prints the means before and after.
+    """
+    _check_output(out)
+    from molfldd.calibration import Calibration, Plan
+    from molfldd.model import Manner, pretrained_path, variant
+
+    path = pretrained_path(variant(checkpoint, steps))
+    manner = Manner(joint=joint, steps=steps)
+    calibration = Calibration(path, manner, Plan(rounds, num, seed, batch_size))
+    total = -(-num // batch_size)
+    columns = [
+        calibration.round(number, _progress(f"round {number + 1} of {rounds}", total))
+        for number in range(rounds)
+    ]
+    means, quality = calibration.measure(_progress("measuring", total))
+    calibration.write(out, quality)
+    _print(calibration, [*columns, means])
+    typer.echo(f"written to {out}", err=True)
+
+
+def _check_output(out: Path) -> None:
+    from molfldd.storage import check_writable
+
+    check_writable(out, [".safetensors"])
+
+
+def _progress(title: str, total: int) -> Batches:
+    """Hands batches on and shows them as a progress bar."""
+    from rich.console import Console
+    from rich.progress import track
+
+    return partial(
+        track,
+        description=title,
+        total=total,
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def _print(calibration: Calibration, columns: list[Tensor]) -> None:
+    """The means, those first that were furthest away relative to their size."""
+    from rich.console import Console
+    from rich.table import Table
+
+    changes = [f"after {i}" for i in range(1, len(columns))]
+    table = Table("mean of", "training", "before", *changes, box=None)
+    wanted = calibration.wanted.double()
+    away = (columns[0] - wanted).abs() / wanted.abs().sqrt().clamp(min=1e-3)
+    for i in away.argsort(descending=True)[:SHOWN].tolist():
+        values = [wanted[i], *(column[i] for column in columns)]
+        table.add_row(calibration.names[i], *(f"{float(value):.4f}" for value in values))
+    Console(highlight=False).print(table)
+    print(f"{len(calibration.names)} statistics; those that were furthest from the training data")
