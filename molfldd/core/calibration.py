@@ -40,6 +40,9 @@ RIDGE = 0.01
 """Added to F, and to what of the variance of f the scores explain, relative to their size: what is
 hardly seen in the samples is hardly changed, and what can hardly be reached is not forced."""
 
+TRUST = 0.5
+"""A change of a larger KL, in nats per example, is not what its first order says."""
+
 
 class LastLayers:
     """The last layers of a reverse network, as one vector W.
@@ -139,7 +142,7 @@ class Moments:
         return self.wanted + self._sum[-len(self.wanted) :] / self._known
 
     def change(self) -> Tensor:
-        """delta, (size,); 0 for statistics that do not vary."""
+        """delta, (size,), shortened to a KL of ``TRUST``; 0 for statistics that do not vary."""
         mean = self._sum / self.count
         covariance = self._products / self.count - mean.outer(mean)
         size = len(mean) - len(self.wanted)
@@ -152,7 +155,8 @@ class Moments:
         )
         explained = response.T @ directions + RIDGE * eye(len(scale))
         change: Tensor = directions @ torch.linalg.solve(explained, -scale * mean[size:])
-        return change
+        kl = change @ fisher @ change / 2
+        return change * (TRUST / kl.clamp(min=TRUST)).sqrt()
 
 
 def eye(size: int) -> Tensor:

@@ -142,6 +142,18 @@ def test_the_change_is_the_least_of_those_that_reach_the_means() -> None:
         assert (delta + other) @ fisher @ (delta + other) > delta @ fisher @ delta
 
 
+def test_a_change_goes_no_further_than_the_first_order_is_trusted() -> None:
+    scores = torch.randn(4_000, 3, generator=torch.Generator().manual_seed(0)).double()
+    near, far = (Moments(3, torch.tensor([mean])) for mean in (0.5, 50.0))
+    for found in (near, far):
+        found.add(scores, scores[:, :1])
+    fisher = torch.cov(scores.T)
+    delta = far.change()
+    assert float(delta @ fisher @ delta / 2) == pytest.approx(calibration.TRUST, rel=1e-3)
+    assert near.change() @ fisher @ near.change() / 2 < 0.9 * calibration.TRUST
+    assert torch.cosine_similarity(delta, near.change(), 0) > 0.99
+
+
 def test_a_statistic_that_examples_lack_is_known_from_the_others() -> None:
     found = Moments(1, torch.tensor([2.0]))
     found.add(torch.tensor([[1.0], [-1.0]]), torch.tensor([[torch.nan], [5.0]]))
