@@ -43,8 +43,8 @@ class Plan:
         batch_size: Examples computed at once.
     """
 
-    rounds: int = 3
-    num: int = 20_000
+    rounds: int = 1
+    num: int = 30_000
     seed: int = 1_000
     batch_size: int = 500
 

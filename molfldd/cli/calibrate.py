@@ -28,11 +28,11 @@ def calibrate(
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
     rounds: Annotated[
         int, typer.Option(min=1, help="Changes of the model, each after new samples.")
-    ] = 3,
+    ] = 1,
     num: Annotated[
         int,
         typer.Option(min=2, help="Examples to sample for each, and training examples to compare."),
-    ] = 20_000,
+    ] = 30_000,
     seed: Annotated[
         int, typer.Option(min=0, help="Of the first samples; the next ones go on from there.")
     ] = 1_000,
@@ -43,10 +43,9 @@ def calibrate(
     """Make a trained model's examples have the statistics of its training data.
 
     For molecules: how many are valid, and how many atoms, bonds and rings of each kind they have.
-    Of all changes of the network's last
-    layers that bring these means about, it makes the one that changes the model least. Takes as
-    long as sampling so many examples a few times; draw with the same steps and in the same manner
-    later. Prints the means before and after.
+    The last layers of the network are changed, as little as it takes. Takes about twice as long as
+    sampling so many examples; draw with the same steps and in the same manner later. Prints the
+    means before and after.
     """
     _check_output(out)
     from molfldd.calibration import Calibration, Plan

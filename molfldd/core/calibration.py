@@ -11,14 +11,17 @@ the score of a generated chain of states, whose mean is 0. To first order in a c
 .. math:: E_{W + \delta}[f] = E_W[f] + G^T \delta, \quad G = E[s f^T], \qquad
     KL(p_W \,\|\, p_{W + \delta}) = \tfrac12 \delta^T F \delta, \quad F = E[s s^T].
 
-So of all changes that bring the means to m, the one that changes the generator least is
+The last layers cannot do everything, and what is forced upon them spoils something else. So the
+change weighs what it costs against what it leaves undone,
 
-.. math:: \delta = F^{-1} G \, (G^T F^{-1} G)^{-1} (m - E_W[f]),
+.. math:: \min_\delta \; \tfrac12 \delta^T F \delta
+    + \tfrac1{2 \rho} \| m - E_W[f] - G^T \delta \|^2, \quad
+    \delta = F^{-1} G \, (G^T F^{-1} G + \rho I)^{-1} (m - E_W[f]),
 
-a natural gradient step onto a constraint. F, G and E[f] are averages over samples of the model;
-the data enter with m alone, and no gradient goes further back than the last layers. The first order
-is not everything, so this is done a few times, each with new samples. The formula for G is that of
-independent draws; ``molfldd.core.joint`` has others, for which it is an approximation.
+with f in units of its standard deviation: a natural gradient step. F, G and E[f] are averages over
+samples of the model; the data enter with m alone, and no gradient goes further back than the last
+layers. The formula for G is that of independent draws; ``molfldd.core.joint`` has others, for which
+it is an approximation.
 """
 
 from __future__ import annotations
@@ -37,8 +40,10 @@ LARGEST = 8_000
 """So many weights of the last layers, squared, are kept in memory and inverted."""
 
 RIDGE = 0.01
-"""Added to F, and to what of the variance of f the scores explain, relative to their size: what is
-hardly seen in the samples is hardly changed, and what can hardly be reached is not forced."""
+"""Added to F, relative to its size: what is hardly seen in the samples is hardly changed."""
+
+SOFTNESS = 0.5
+"""rho: at 0 all means are to be reached, whatever else changes."""
 
 TRUST = 0.5
 """A change of a larger KL, in nats per example, is not what its first order says."""
@@ -141,7 +146,7 @@ class Moments:
         """E_W[f] over the examples that have them, (M,)."""
         return self.wanted + self._sum[-len(self.wanted) :] / self._known
 
-    def change(self) -> Tensor:
+    def change(self, softness: float = SOFTNESS) -> Tensor:
         """delta, (size,), shortened to a KL of ``TRUST``; 0 for statistics that do not vary."""
         mean = self._sum / self.count
         covariance = self._products / self.count - mean.outer(mean)
@@ -153,7 +158,7 @@ class Moments:
         directions = torch.linalg.solve(
             fisher + RIDGE * fisher.diagonal().mean() * eye(size), response
         )
-        explained = response.T @ directions + RIDGE * eye(len(scale))
+        explained = response.T @ directions + softness * eye(len(scale))
         change: Tensor = directions @ torch.linalg.solve(explained, -scale * mean[size:])
         kl = change @ fisher @ change / 2
         return change * (TRUST / kl.clamp(min=TRUST)).sqrt()

@@ -46,7 +46,7 @@ def weights(layers: LastLayers) -> list[Tensor]:
 
 def change(model: Sampler, wanted: Tensor, num: int = 20_000) -> Tensor:
     batches = [range(start, start + 1_000) for start in range(0, num, 1_000)]
-    return moments(model, lambda drawn: counts(drawn.codes), wanted, 0, batches).change()
+    return moments(model, lambda drawn: counts(drawn.codes), wanted, 0, batches).change(1e-3)
 
 
 @every_process
@@ -129,7 +129,7 @@ def test_the_change_is_the_least_of_those_that_reach_the_means() -> None:
     statistics = scores[:, :2] @ torch.tensor([[1.0, 0.5], [0.0, 1.0]], dtype=torch.float64)
     found = Moments(5, statistics.mean(0) + torch.tensor([0.1, 0.0]))
     found.add(scores, statistics)
-    delta = found.change()
+    delta = found.change(1e-3)
     covariance = torch.cov(torch.cat([scores, statistics], 1).T)
     fisher, response = covariance[:5, :5], covariance[:5, 5:]
     reached = response.T @ delta
@@ -142,16 +142,39 @@ def test_the_change_is_the_least_of_those_that_reach_the_means() -> None:
         assert (delta + other) @ fisher @ (delta + other) > delta @ fisher @ delta
 
 
+def test_a_soft_change_weighs_what_it_costs_against_what_it_leaves_undone() -> None:
+    """It minimizes the sum of both, so that any other change makes it larger."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(4_000, 4, generator=generator).double()
+    statistics = scores[:, :2] + 0.5 * torch.randn(4_000, 2, generator=generator).double()
+    wanted = statistics.mean(0) + 0.2
+    found = Moments(4, wanted)
+    found.add(scores, statistics)
+    covariance = torch.cov(torch.cat([scores, statistics], 1).T)
+    deviation = covariance.diagonal()[4:].sqrt()
+
+    def loss(delta: Tensor, softness: float) -> float:
+        left = (wanted - statistics.mean(0) - covariance[4:, :4] @ delta) / deviation
+        return float(delta @ covariance[:4, :4] @ delta + left @ left / softness) / 2
+
+    for softness in (0.1, 1.0):
+        delta = found.change(softness)
+        for _ in range(20):
+            other = delta + 0.05 * torch.randn(4, generator=generator)
+            assert loss(other, softness) > loss(delta, softness)
+    assert found.change(1.0).norm() < found.change(0.1).norm()
+
+
 def test_a_change_goes_no_further_than_the_first_order_is_trusted() -> None:
     scores = torch.randn(4_000, 3, generator=torch.Generator().manual_seed(0)).double()
     near, far = (Moments(3, torch.tensor([mean])) for mean in (0.5, 50.0))
     for found in (near, far):
         found.add(scores, scores[:, :1])
     fisher = torch.cov(scores.T)
-    delta = far.change()
+    delta = far.change(1e-3)
     assert float(delta @ fisher @ delta / 2) == pytest.approx(calibration.TRUST, rel=1e-3)
-    assert near.change() @ fisher @ near.change() / 2 < 0.9 * calibration.TRUST
-    assert torch.cosine_similarity(delta, near.change(), 0) > 0.99
+    assert near.change(1e-3) @ fisher @ near.change(1e-3) / 2 < 0.9 * calibration.TRUST
+    assert torch.cosine_similarity(delta, near.change(1e-3), 0) > 0.99
 
 
 def test_a_statistic_that_examples_lack_is_known_from_the_others() -> None:
