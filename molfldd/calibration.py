@@ -137,7 +137,8 @@ class Calibration:
         tree["reverse"] = {
             name: value.to(tree["reverse"][name]) for name, value in reverse.state_dict().items()
         }
-        calibrated = {**asdict(self.plan), "joint": self.manner.joint, "steps": self.model.steps}
+        joint = self.manner.joint or self.model.domain.joint
+        calibrated = {**asdict(self.plan), "joint": joint, "steps": self.model.steps}
         metrics = {**header["metrics"], **quality, **self._bound(tree), "calibrated": calibrated}
         write_checkpoint(out, {**header, "metrics": metrics}, tree)
 
