@@ -43,8 +43,8 @@ def calibrate(
     """Make a trained model's examples have the statistics of its training data.
 
     For molecules: how many are valid, and how many atoms, bonds and rings of each kind they have.
-    The last layers of the network are changed, as little as it takes. Takes about twice as long as
-    sampling so many examples; draw with the same steps and in the same manner later. Prints the
+    The last layers of the network are changed, as little as it takes. Takes a few times as long as
+    sampling so many examples. Draw with the same steps and in the same manner later. Prints the
     means before and after.
     """
     _check_output(out)
