@@ -186,7 +186,7 @@ class GraphTransformer(nn.Module):
                 come in if not given. Without identity it has no effect.
 
         Returns:
-            "atoms" (B, n, C) and "bonds" (B, P, C').
+            "atoms" (B, n, C) and "bonds" (B, P, C'), 0 for those that do not exist.
         """
         exists = mask["atoms"]
         layout = self.layout(mask)
@@ -204,7 +204,8 @@ class GraphTransformer(nn.Module):
         for layer in self.layers:
             atoms, pairs = layer(atoms, pairs, condition, layout)
         atoms, pairs = layout.unpack(self.norm_atoms(atoms), self.norm_pairs(pairs))
-        return {"atoms": self.read_atoms(atoms), "bonds": self.read_pairs(pairs)}
+        read = {"atoms": self.read_atoms(atoms), "bonds": self.read_pairs(pairs)}
+        return {name: torch.where(mask[name][..., None], y, 0.0) for name, y in read.items()}
 
 
 def pair_positions(positions: Tensor) -> Tensor:
