@@ -53,6 +53,7 @@ def calibrate(
 
     path = pretrained_path(variant(checkpoint, steps))
     manner = Manner(joint=joint, steps=steps)
+    typer.echo(f"counting in up to {num:,} training examples", err=True)
     calibration = Calibration(path, manner, Plan(rounds, num, seed, batch_size))
     total = -(-num // batch_size)
     columns = [
