@@ -1,4 +1,4 @@
-r"""Calibration: the least change of a trained generator after which chosen statistics are right.
+r"""Calibration: a small change of a trained generator that brings chosen statistics right.
 
 A factorized step draws together what it should not, and what needs several elements to agree gets
 rarer than it is in the data. How rare can be counted. Let f(x) be such counts, m their means over
