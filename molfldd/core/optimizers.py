@@ -10,6 +10,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.estimators import ControlVariate, Estimator
+from molfldd.core.muon import Muon
 from molfldd.core.phases import Phase, TrainingOptions
 
 
@@ -68,9 +69,5 @@ def build_optimizers(
     reverse = next(group for group in groups if group["name"] == "reverse")
     return [
         torch.optim.AdamW(rest, betas=(0.9, 0.99), weight_decay=decay),
-        torch.optim.Muon(
-            [{**reverse, "params": matrices}],
-            weight_decay=decay,
-            adjust_lr_fn="match_rms_adamw",
-        ),
+        Muon([{**reverse, "params": matrices}], weight_decay=decay),
     ]

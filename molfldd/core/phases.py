@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
-
 from molfldd.core.estimators import ControlVariate, Estimator
 
 
@@ -105,8 +103,6 @@ class TrainingOptions:
             raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
         if not self.clip > 0:
             raise ValueError(f"clip must be positive, got {self.clip}")
-        if self.optimizer == "muon" and not hasattr(torch.optim, "Muon"):
-            raise ValueError("optimizer muon needs torch 2.9 or newer; take adamw")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
 
