@@ -28,8 +28,14 @@ Batches = Callable[[Iterable[range]], Iterable[range]]
 """Hands batches of indices on, perhaps showing how many have passed."""
 
 
+COUNTED = 30_000
+"""Training examples whose statistics are compared with, at most."""
+
 RARE = 0.005
-"""Statistics that are not 0 for fewer of the training examples are left alone."""
+"""Comparison that are not 0 for fewer of the training examples are left alone."""
+
+PAIRED = 20
+"""So many of the commonest statistics are also compared by the products of every two of them."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Plan:
 
     Attributes:
         rounds: Changes of the model, each after new samples.
-        num: Examples for each, and as many training examples to compare with.
+        num: Examples for each.
         seed: Of the first samples; the next ones go on from there.
         batch_size: Examples computed at once.
     """
@@ -49,8 +55,47 @@ class Plan:
     batch_size: int = 500
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Which numbers of an example are compared; called with what a domain says of B examples.
+
+    Beside the means of numbers, those of their products: in units of the training data, about
+    their mean, so that the mean of a product is a correlation, and of a square the variance.
+
+    Attributes:
+        names: Of the numbers; the first is whether an example is usable, 1 or 0.
+        centre: Means over training examples of those whose products are compared, (P,).
+        scale: Their standard deviations, (P,).
+    """
+
+    names: tuple[str, ...]
+    centre: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(
+        cls, found: Sequence[Mapping[str, float] | None], judgement: str, paired: int = PAIRED
+    ) -> Comparison:
+        """Those that are not rarer than ``RARE`` among training examples, the commonest first."""
+        having = Counter(name for one in found if one for name, value in one.items() if value)
+        common = (name for name, count in having.most_common() if count >= RARE * len(found))
+        names = (judgement, *common)
+        numbers = table(found, names)[:, 1 : 1 + paired]
+        centre = numbers.nanmean(0)
+        scale = (numbers - centre).square().nanmean(0).sqrt()
+        return cls(names, centre, torch.where(scale > 0, scale, 1.0))
+
+    def __call__(self, found: Sequence[Mapping[str, float] | None]) -> Tensor:
+        """The numbers of each example, and their products, (B, M); NaN where it is not usable."""
+        numbers = table(found, self.names)
+        count = len(self.scale)
+        paired = (numbers[:, 1 : 1 + count] - self.centre) / self.scale
+        i, j = torch.triu_indices(count, count)
+        return torch.cat([numbers, paired[:, i] * paired[:, j]], 1)
+
+
 def table(found: Sequence[Mapping[str, float] | None], names: Sequence[str]) -> Tensor:
-    """Statistics of B examples, (B, M); the first is whether an example has any."""
+    """Numbers of B examples by name, (B, N); the first is whether an example has any."""
     missing = [0.0, *[math.nan] * (len(names) - 1)]
     return torch.tensor(
         [
@@ -69,8 +114,8 @@ class Calibration:
         plan: How much is sampled.
 
     Attributes:
-        names: Of the statistics: whether an example is usable, and what is not rarer than ``RARE``.
-        wanted: Their means over the training data, (M,).
+        comparison: What is compared.
+        wanted: Its means over the training data, (M,).
 
     Raises:
         UsageError: if its domain has no statistics, or its last layers are too large.
@@ -89,22 +134,19 @@ class Calibration:
             raise MolflddError(
                 f"{path} was trained on other data than are there now under the name of its own"
             )
-        self.names, self.wanted = self._training()
+        found = self.training()
+        self.comparison = Comparison.of(found, self.model.domain.judgement or "usable")
+        self.wanted = self.comparison(found).nanmean(0)
 
-    def _training(self) -> tuple[tuple[str, ...], Tensor]:
-        """Names and means of the statistics of training examples."""
+    def training(self) -> list[Mapping[str, float] | None]:
+        """What the domain says of training examples."""
         domain = self.model.domain
-        batch = self.data.train.batch(self.data.train.some(self.plan.num))
-        decoded = domain.decode(batch.codes, batch.sizes.tolist())
-        found = [domain.statistics(example) for example in decoded]
-        having = Counter(name for one in found if one for name, value in one.items() if value)
-        common = (name for name, count in having.most_common() if count >= RARE * len(found))
-        names = (domain.judgement or "usable", *common)
-        return names, table(found, names).nanmean(0)
+        batch = self.data.train.batch(self.data.train.some(COUNTED))
+        return [domain.statistics(one) for one in domain.decode(batch.codes, batch.sizes.tolist())]
 
-    def _statistics(self, drawn: Samples) -> Tensor:
+    def _drawn(self, drawn: Samples) -> Tensor:
         domain = self.model.domain
-        return table([domain.statistics(one) for one in domain.samples(drawn)], self.names)
+        return self.comparison([domain.statistics(one) for one in domain.samples(drawn)])
 
     def _batches(self) -> Iterable[range]:
         return batches(self.plan.num, self.plan.batch_size)
@@ -113,7 +155,7 @@ class Calibration:
         """Sample, and change the model; the means of the statistics before the change, (M,)."""
         found = moments(
             self.model.sampler,
-            self._statistics,
+            self._drawn,
             self.wanted,
             self.plan.seed + number,
             show(self._batches()),
@@ -128,7 +170,7 @@ class Calibration:
             decoded += self.model.draw(self.plan.seed + self.plan.rounds, indices)
         domain = self.model.domain
         found = [domain.statistics(example) for example in decoded]
-        return table(found, self.names).nanmean(0), domain.quality(decoded)
+        return self.comparison(found).nanmean(0), domain.quality(decoded)
 
     def write(self, out: Path, quality: dict[str, float]) -> None:
         """Write the calibrated checkpoint; raises ``MolflddError`` if that fails."""

@@ -4,9 +4,10 @@
    the time its matrix products take at the measured rate of large products of the same type.
 2. What learning the forward process costs: a step of both phases relative to one of conventional
    diffusion, by the samples of z_t and the steps per example that the gradient estimator takes.
-3. Sampling: molecules per second in 10 steps against the same network in 100 and 500; the share of
+3. The optimizers: a step for the hidden matrices relative to one of AdamW, torch's own Muon too.
+4. Sampling: molecules per second in 10 steps against the same network in 100 and 500; the share of
    the time that is not the network's: drawing, decoding to molecules, writing SMILES.
-4. Growth: time of a training step and memory, by atoms per molecule.
+5. Growth: time of a training step and memory, by atoms per molecule.
 
 Random graphs stand for data, and random networks for trained ones; neither changes the cost.
 """
@@ -39,6 +40,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from molfldd.cli.running import run_script
 from molfldd.config import Config, override, parse_config, read_recipe
 from molfldd.core.blocks import Examples, SizeDistribution
+from molfldd.core.muon import Muon
+from molfldd.core.optimizers import hidden_matrices
 from molfldd.core.sampling import Sampler
 from molfldd.core.training import Trainer
 from molfldd.domain import Data
@@ -149,6 +152,22 @@ def bench_learning(times: int) -> None:
     console.print(table)
 
 
+def bench_optimizers(times: int) -> None:
+    """Part 3, of the network of the QM9 recipe with random gradients."""
+    diffusion = build_diffusion(parse_config(read_recipe("qm9")), random_data(9, 100))
+    matrices = hidden_matrices(diffusion.reverse)
+    for matrix in matrices:
+        matrix.grad = torch.randn_like(matrix)
+    optimizers = {"AdamW": torch.optim.AdamW(matrices), "Muon": Muon(matrices)}
+    if hasattr(torch.optim, "Muon"):
+        optimizers["Muon of torch"] = torch.optim.Muon(matrices)
+    spent = {name: least_seconds(one.step, times) for name, one in optimizers.items()}
+    table = Table("optimizer", "ms per step", "relative")
+    for name, seconds in spent.items():
+        table.add_row(name, f"{1000 * seconds:.1f}", f"{seconds / spent['AdamW']:.1f}")
+    console.print(table)
+
+
 def random_model(steps: int, data: Data) -> Model:
     """The network of the QM9 recipe for so many steps, untrained."""
     config = parse_config(override(read_recipe("qm9"), [f"process.steps={steps}"]))
@@ -175,7 +194,7 @@ class NetworkClock:
 
 
 def bench_sampling(count: int) -> None:
-    """Part 3; writes SMILES of everything drawn to a file, as ``molfldd sample`` does."""
+    """Part 4; writes SMILES of everything drawn to a file, as ``molfldd sample`` does."""
     data = random_data(9, 1000)
     table = Table("steps", "molecules per second", "relative", "outside the network")
     first = None
@@ -206,7 +225,7 @@ def _growth(atoms: int, times: int, results: Any) -> None:
 
 
 def bench_growth(times: int, picture: Path | None) -> None:
-    """Part 4, each size in a process of its own, for its memory."""
+    """Part 5, each size in a process of its own, for its memory."""
     context = multiprocessing.get_context("spawn")
     table = Table("atoms", "pairs", "ms per molecule", "MiB for the step")
     found: list[tuple[float, float]] = []
@@ -259,11 +278,12 @@ def main(
     molecules: Annotated[int, typer.Option(min=1, help="To sample in ten steps.")] = 2000,
     picture: Annotated[Path | None, typer.Option(help="Draw the last table here.")] = None,
 ) -> None:
-    """Print the four tables."""
+    """Print the five tables."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     bench_steps(times)
     bench_learning(times)
+    bench_optimizers(times)
     bench_sampling(molecules)
     bench_growth(times, picture)
 

@@ -29,10 +29,7 @@ def calibrate(
     rounds: Annotated[
         int, typer.Option(min=1, help="Changes of the model, each after new samples.")
     ] = 1,
-    num: Annotated[
-        int,
-        typer.Option(min=2, help="Examples to sample for each, and training examples to compare."),
-    ] = 30_000,
+    num: Annotated[int, typer.Option(min=2, help="Examples to sample for each.")] = 30_000,
     seed: Annotated[
         int, typer.Option(min=0, help="Of the first samples; the next ones go on from there.")
     ] = 1_000,
@@ -42,18 +39,19 @@ def calibrate(
 ) -> None:
     """Make a trained model's examples have the statistics of its training data.
 
-    For molecules: how many are valid, and how many atoms, bonds and rings of each kind they have.
+    For molecules: how many are valid, how many atoms, bonds and rings of each kind they have, and
+    which of these go together.
     The last layers of the network are changed, as little as it takes. Takes a few times as long as
     sampling so many examples. Draw with the same steps and in the same manner later. Prints the
     means before and after.
     """
     _check_output(out)
-    from molfldd.calibration import Calibration, Plan
+    from molfldd.calibration import COUNTED, Calibration, Plan
     from molfldd.model import Manner, pretrained_path, variant
 
     path = pretrained_path(variant(checkpoint, steps))
     manner = Manner(joint=joint, steps=steps)
-    typer.echo(f"counting in up to {num:,} training examples", err=True)
+    typer.echo(f"counting in up to {COUNTED:,} training examples", err=True)
     calibration = Calibration(path, manner, Plan(rounds, num, seed, batch_size))
     total = -(-num // batch_size)
     columns = [
@@ -88,16 +86,19 @@ def _progress(title: str, total: int) -> Batches:
 
 
 def _print(calibration: Calibration, columns: list[Tensor]) -> None:
-    """The means, those first that were furthest away relative to their size."""
+    """The means, those first that were furthest away relative to their size; products are many."""
     from rich.console import Console
     from rich.table import Table
 
     changes = [f"after {i}" for i in range(1, len(columns))]
     table = Table("mean of", "training", "before", *changes, box=None)
-    wanted = calibration.wanted.double()
+    names = calibration.comparison.names
+    wanted, *columns = (x[: len(names)].double() for x in (calibration.wanted, *columns))
     away = (columns[0] - wanted).abs() / wanted.abs().sqrt().clamp(min=1e-3)
     for i in away.argsort(descending=True)[:SHOWN].tolist():
         values = [wanted[i], *(column[i] for column in columns)]
-        table.add_row(calibration.names[i], *(f"{float(value):.4f}" for value in values))
+        table.add_row(names[i], *(f"{float(value):.4f}" for value in values))
     Console(highlight=False).print(table)
-    print(f"{len(calibration.names)} statistics; those that were furthest from the training data")
+    products = len(calibration.wanted) - len(names)
+    print(f"{len(names)} statistics, and {products} products of two of them; of the former, those")
+    print("that were furthest from the training data")

@@ -58,10 +58,10 @@ def statistics(smiles: Iterable[str]) -> Statistics:
         )
     different = sorted(counts)
     weights = np.array([counts[entry] for entry in different])
-    activations = _activations(different)
+    features = activations(different)
     return Statistics(
-        np.average(activations, axis=0, weights=weights),
-        np.cov(activations, rowvar=False, fweights=weights),
+        np.average(features, axis=0, weights=weights),
+        np.cov(features, rowvar=False, fweights=weights),
         counts.total(),
     )
 
@@ -78,7 +78,7 @@ def _chemnet_smiles(smiles: str) -> str:
     return Chem.MolToSmiles(mol)
 
 
-def _activations(smiles: Sequence[str]) -> NDArray[np.float64]:
+def activations(smiles: Sequence[str]) -> NDArray[np.float64]:
     """ChemNet activations (N, 512) of N canonical SMILES."""
     inputs = SmilesDataset(smiles, canonize=False)
     starts = track(

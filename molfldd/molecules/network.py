@@ -167,11 +167,12 @@ class GraphTransformer(nn.Module):
         self.norm_pairs = nn.LayerNorm(pair)
         self.read_atoms = zero_linear(width, outputs["atoms"])
         self.read_pairs = zero_linear(pair, outputs["bonds"])
+        self.read_ends = zero_linear(width, outputs["bonds"])
 
     @property
     def readouts(self) -> tuple[nn.Linear, ...]:
-        """The last layers, of atoms and of pairs."""
-        return self.read_atoms, self.read_pairs
+        """The last layers: of atoms, of pairs, and of the two atoms of each pair."""
+        return self.read_atoms, self.read_pairs, self.read_ends
 
     def forward(
         self, values: Probs, mask: Masks, time: Tensor, positions: Tensor | None = None
@@ -204,7 +205,10 @@ class GraphTransformer(nn.Module):
         for layer in self.layers:
             atoms, pairs = layer(atoms, pairs, condition, layout)
         atoms, pairs = layout.unpack(self.norm_atoms(atoms), self.norm_pairs(pairs))
-        read = {"atoms": self.read_atoms(atoms), "bonds": self.read_pairs(pairs)}
+        i, j = pair_endpoints(atoms.shape[1], atoms.device)
+        ends = self.read_ends(atoms)
+        bonds = self.read_pairs(pairs) + ends[:, i] + ends[:, j]
+        read = {"atoms": self.read_atoms(atoms), "bonds": bonds}
         return {name: torch.where(mask[name][..., None], y, 0.0) for name, y in read.items()}
 
 

@@ -27,7 +27,7 @@ def test_the_means_come_nearer_to_those_of_the_data(
 ) -> None:
     """Of an untrained model, most of whose atoms are of the wrong kind and too much bonded."""
     out = tmp_path / "calibrated.safetensors"
-    done = molfldd("calibrate", checkpoint, "--out", out, "--num", 4000)
+    done = molfldd("calibrate", checkpoint, "--out", out, "--num", 4000, "--rounds", 3)
     assert done.code == 0, done.err
     wanted, before, *_, after = numbers(done.out, "valid")
     assert wanted == 1
@@ -48,7 +48,9 @@ def test_only_the_last_layers_and_what_is_known_of_the_model_change(
     changed = {
         name for name, w in tree["reverse"].items() if not torch.equal(w, new_tree["reverse"][name])
     }
-    layers = [f"network.read_{block}.{part}" for block in ("atoms", "pairs") for part in WEIGHTS]
+    layers = [
+        f"network.read_{block}.{part}" for block in ("atoms", "pairs", "ends") for part in WEIGHTS
+    ]
     assert changed == set(layers)
     assert all(torch.equal(w, new_tree["forward"][name]) for name, w in tree["forward"].items())
     metrics, new_metrics = header.pop("metrics"), new_header.pop("metrics")
