@@ -114,5 +114,6 @@ def load_state(module: torch.nn.Module, state: Mapping[str, Tensor], path: Path)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise MolflddError(
-            f"the weights in {path} do not fit their own config: {reason}"
+            f"the weights in {path} do not fit their own config, perhaps because another version "
+            f"of molfldd wrote them; use that version, or train again: {reason}"
         ) from error
