@@ -32,7 +32,7 @@ COUNTED = 30_000
 """Training examples whose statistics are compared with, at most."""
 
 RARE = 0.005
-"""Comparison that are not 0 for fewer of the training examples are left alone."""
+"""Statistics that are not 0 for fewer of the training examples are left alone."""
 
 PAIRED = 20
 """So many of the commonest statistics are also compared by the products of every two of them."""

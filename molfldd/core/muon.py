@@ -3,8 +3,7 @@ r"""Muon: momentum whose singular values are all set to about one, for weights o
 Keller Jordan et al., *Muon: An optimizer for hidden layers in neural networks*, 2024; the length of
 a step is that of Liu et al., *Muon is Scalable for LLM Training*, 2025, so that the learning rates
 of AdamW fit. torch has the same optimizer, but computes it in bfloat16, which a processor without
-arithmetic for that has to emulate: twenty times slower than the float32 here, and slower than all
-the rest of a training step.
+arithmetic for that has to emulate: twenty times slower than the float32 here.
 """
 
 from __future__ import annotations
