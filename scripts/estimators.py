@@ -13,7 +13,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from tempfile import mkdtemp
 from typing import Annotated, Any
 
@@ -150,11 +152,13 @@ def ready(described: Any, diffusion: Diffusion, batch: Batch) -> Estimator:
 def measure(
     estimator: Estimator, diffusion: Diffusion, batch: Batch, calls: int
 ) -> tuple[Tensor, float]:
-    """Gradients of independent calls, (calls, parameters), and CPU seconds per call."""
+    """Gradients of independent calls, (calls, parameters), and CPU seconds of the median call."""
     generator = torch.Generator().manual_seed(0)
-    started = time.process_time()
-    rows = [one_gradient(estimator, diffusion, batch, generator) for _ in range(calls)]
-    return torch.stack(rows), (time.process_time() - started) / calls
+    rows, clock = [], [time.process_time()]
+    for _ in range(calls):
+        rows.append(one_gradient(estimator, diffusion, batch, generator))
+        clock.append(time.process_time())
+    return torch.stack(rows), median(end - start for start, end in pairwise(clock))
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ class Found:
         bias: Distance of the mean gradient from the true one.
         sampling: About as much of it comes from the number of calls.
         noise: Standard deviation of one call.
-        seconds: CPU time of one call.
+        seconds: CPU time of the median call, for the gradient of the forward process alone.
 
     All but the last are relative to the norm of the true gradient.
     """
