@@ -1,9 +1,9 @@
 """Figure 2 of the paper: masked diffusion of images in few steps, learned and fixed masking.
 
-Takes the folders of two finished runs, such as ``molfldd train mnist`` and ``molfldd train
-mnist-fixed``, and draws side by side how both generate, what they generate, and when the learned
-process masks which pixel. Prints the bound on all held-out images, the Fréchet distance and the
-recognizable share of both.
+Takes two models, such as the embedded ``mnist`` and what ``molfldd train mnist-fixed`` leaves, and
+draws side by side how both generate, what they generate, and when the learned process masks which
+pixel. Prints the bound on all held-out images, the Fréchet distance and the recognizable share of
+both.
 """
 
 from dataclasses import dataclass
@@ -28,8 +28,7 @@ from molfldd.images.domain import Images
 from molfldd.images.evaluation import ImageReport, evaluate
 from molfldd.images.files import grid, square
 from molfldd.images.network import PIXELS
-from molfldd.model import Manner, Model, load_diffusion, load_model
-from molfldd.run import MODEL
+from molfldd.model import Manner, Model, load_diffusion, load_model, pretrained_path
 
 TRAJECTORIES, SAMPLES, SCHEDULES = 6, 64, 5
 """How many of each are drawn."""
@@ -40,7 +39,7 @@ console = Console(soft_wrap=True, highlight=False)
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two runs: its name, what it has reached, its data and its scores."""
+    """One of the two models: its name, what it has reached, its data and its scores."""
 
     name: str
     model: Model
@@ -49,12 +48,12 @@ class Side:
     report: ImageReport
 
 
-def load_side(name: str, folder: Path, num: int, seed: int, joint: str | None) -> Side:
-    """A run with its bound on all held-out images and the scores of ``num`` samples."""
-    model = load_model(folder / MODEL).drawing(Manner(joint))
-    diffusion = load_diffusion(folder / MODEL)
+def load_side(name: str, checkpoint: str, num: int, seed: int, joint: str | None) -> Side:
+    """A model with its bound on all held-out images and the scores of ``num`` samples."""
+    path = pretrained_path(checkpoint)
+    model, diffusion = load_model(path).drawing(Manner(joint)), load_diffusion(path)
     if not isinstance(model.domain, Images):
-        raise MolflddError(f"{folder} holds a model of '{model.domain.name}', not of images")
+        raise MolflddError(f"{path} holds a model of '{model.domain.name}', not of images")
     data = model.domain.load(model.config.data)
     draws = [model.sample(num, seed=seed, batch_size=BATCH)]
     report = evaluate(draws, model.config.data, {"bound": held_out_bound(diffusion, data)})
@@ -114,7 +113,7 @@ def picture(axes: Any, image: Any, title: str, **options: Any) -> Any:
 
 
 def draw_generation(axes: Any, side: Side, seed: int) -> None:
-    """Trajectories and samples of a run, one above the other."""
+    """Trajectories and samples of a model, one above the other."""
     model, report = side.model, side.report
     (trajectories,) = model.trajectories(TRAJECTORIES, seed=seed)
     states = [state for row in trajectories for state in row]
@@ -148,7 +147,7 @@ def _tiled(rows: Any) -> Tensor:
 
 
 def show_scores(sides: tuple[Side, Side]) -> None:
-    """The numbers of both runs, and how masking depends on the surroundings of a pixel."""
+    """The numbers of both models, and how masking depends on the surroundings of a pixel."""
     table = Table("", "bits/dim", "Fréchet distance", "recognizable")
     for side in sides:
         report = side.report
@@ -166,8 +165,8 @@ def _scores(scores: Any) -> tuple[str, str]:
 
 
 def main(
-    learned: Annotated[Path, typer.Argument(help="Folder of the run with learned masking.")],
-    fixed: Annotated[Path, typer.Argument(help="Folder of the run with fixed masking.")],
+    learned: Annotated[str, typer.Argument(help="Embedded model or checkpoint: learned masking.")],
+    fixed: Annotated[str, typer.Argument(help="Embedded model or checkpoint: fixed masking.")],
     out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("mnist.png"),
     num: Annotated[int, typer.Option(min=2, help="Samples for the scores.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all samples.")] = 0,
@@ -175,7 +174,7 @@ def main(
         str | None, typer.Option(help="How steps draw their elements together.")
     ] = None,
 ) -> None:
-    """Draw both runs side by side and print their scores."""
+    """Draw both models side by side and print their scores."""
     matplotlib.use("Agg")
     sides = (
         load_side("learned", learned, num, seed, joint),
