@@ -21,7 +21,6 @@ from molfldd.core.blocks import (
     marginal_prior,
     uniform_prior,
 )
-from molfldd.core.clock import Clock
 from molfldd.core.coupling import MonotoneCoupling, Plan, independent_coupling, maximum_coupling
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import (
@@ -249,7 +248,6 @@ def model_header(config: Config[Any, Any], data: Data, metrics: dict[str, Any]) 
         "domain": data.domain.to_json(),
         "config": config.model_dump(mode="json"),
         "sizes": SizeDistribution.of(data.train.sizes).counts.tolist(),
-        "steps": list(Clock(config.process.steps).walks),
         "fingerprint": data.fingerprint,
         "metrics": metrics,
     }
@@ -266,7 +264,7 @@ def load_model(path: Path) -> Model:
         config = parse_config(header["config"])
         domain = domain_class(config.domain).from_json(header["domain"])
         sizes = SizeDistribution(torch.tensor(header["sizes"]))
-        prior = Prior(tree["prior"])
+        prior = Prior(tree["prior"], learned=config.process.prior == "learned")
         weights, fingerprint, metrics = tree["reverse"], header["fingerprint"], header["metrics"]
     except MolflddError as error:
         raise MolflddError(f"{path} does not suit this version of molfldd: {error}") from error

@@ -32,7 +32,7 @@ from molfldd.diagnosis import complaints
 from molfldd.domain import Data, domain_class
 from molfldd.engine import Engine, stop_signals
 from molfldd.errors import MolflddError
-from molfldd.model import build_diffusion, model_header
+from molfldd.model import batches, build_diffusion, model_header
 from molfldd.storage import atomic_path
 
 STATE = "state.safetensors"
@@ -207,7 +207,8 @@ class Run:
             for i, name in enumerate(self.block_names)
         }
         soft = isinstance(iteration.phase.estimator, ConcreteRelaxation)
-        settled = iteration.number * (1 - self.config.training.ema_decay) > SETTLED
+        decay = self.config.training.decay_of(iteration.phase)
+        settled = iteration.number * (1 - decay) > SETTLED
         self.soft_bound = bound if soft and settled else None
         self.log(
             {
@@ -275,8 +276,8 @@ class Run:
         joint = domain.joint_draws()[domain.joint]
         sampler = Sampler(averaged.reverse, averaged.prior, self.sizes, joint)
         decoded = []
-        for drawn in sampler.stream(0, self.config.monitor.samples, 250):
-            decoded += domain.samples(drawn)
+        for indices in batches(self.config.monitor.samples, 250):
+            decoded += domain.samples(sampler.sample(0, indices))
         return domain.quality(decoded)
 
     def save(self) -> None:
@@ -330,6 +331,8 @@ class Run:
 
 
 def halved(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The state of a module with its floating-point numbers in half precision."""
+    """The state of a module with its matrices in half precision; all else is small, and exact."""
     state = module.state_dict()
-    return {name: v.half() if v.is_floating_point() else v for name, v in state.items()}
+    return {
+        name: v.half() if v.ndim > 1 and v.is_floating_point() else v for name, v in state.items()
+    }

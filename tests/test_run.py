@@ -81,6 +81,23 @@ def test_a_checkpoint_without_forward_process_says_so(finished: Run, tmp_path: P
         load_diffusion(tmp_path / MODEL)
 
 
+@pytest.mark.parametrize("prior", ["uniform", "marginal", "learned"])
+def test_the_prior_is_read_back_exactly(tmp_path: Path, prior: str) -> None:
+    run = tiny_run(tmp_path / "run", f"process.prior={prior}", "process.forward=pinned")
+    run.save()
+    found = load_diffusion(tmp_path / "run" / MODEL).prior.probs["coordinates"]
+    torch.testing.assert_close(found, run.trainer.diffusion.prior.probs["coordinates"])
+    assert float(found.sum()) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_run_begins_with_the_model_of_another(finished: Run, tmp_path: Path) -> None:
+    other = tiny_run(tmp_path / "run", "training.seed=5")
+    assert other.start_from(finished.folder / MODEL)
+    mine, its = other.trainer.diffusion.reverse, finished.trainer.averaged.reverse
+    for name, value in mine.state_dict().items():
+        assert torch.equal(value, its.state_dict()[name]), name
+
+
 def test_the_bound_is_of_held_out_examples_from_everywhere_always_the_same(
     finished: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

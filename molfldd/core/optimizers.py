@@ -56,6 +56,21 @@ def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
     return list(dict.fromkeys(cast(nn.Parameter, m.weight) for m in linear))
 
 
+def continue_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take over the moments of a saved state; the rates and what else was asked for stay.
+
+    Raises:
+        ValueError: if it is of other groups of parameters.
+    """
+    names = [group["name"] for group in state["param_groups"]]
+    asked = [dict(group) for group in optimizer.param_groups]
+    if names != [group["name"] for group in asked]:
+        raise ValueError(f"the state trains {names}")
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, asked, strict=True):
+        group.update(own)
+
+
 def build_optimizers(
     groups: list[dict[str, Any]], diffusion: Diffusion, options: TrainingOptions
 ) -> list[torch.optim.Optimizer]:

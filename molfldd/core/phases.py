@@ -106,6 +106,10 @@ class TrainingOptions:
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
 
+    def decay_of(self, phase: Phase) -> float:
+        """Decay of the moving average in a phase."""
+        return self.ema_decay if phase.ema_decay is None else phase.ema_decay
+
     def for_examples(self, largest: int, processes: int) -> TrainingOptions:
         """The options with the batch size that ``elements`` allows.
 

@@ -171,8 +171,3 @@ class Sampler:
         for state in self.walk(seed, indices):
             states = [*states, state.z] if keep_trajectory else [state.z]
         return Samples(tuple(states), state.mask, state.sizes)
-
-    def stream(self, seed: int, count: int, batch_size: int) -> Iterator[Samples]:
-        """Examples 0..count-1 of a seed in batches, in constant memory."""
-        for start in range(0, count, batch_size):
-            yield self.sample(seed, range(start, min(start + batch_size, count)))

@@ -23,7 +23,13 @@ from molfldd.core.blocks import Batch, Codes, Examples, Masks
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.draws import Draws
 from molfldd.core.estimators import ControlVariate, Estimator, Term
-from molfldd.core.optimizers import build_optimizers, ema, parameter_groups, variance
+from molfldd.core.optimizers import (
+    build_optimizers,
+    continue_optimizer,
+    ema,
+    parameter_groups,
+    variance,
+)
 from molfldd.core.phases import Phase, TrainingOptions
 from molfldd.core.reverse import ReverseProcess
 
@@ -141,9 +147,7 @@ class Trainer:
             fabric.world_size,
         )
         self._optimizers: list[torch.optim.Optimizer] = []
-        self._resumed_optimizers: list[dict[str, Any]] = []
         self._estimator: Estimator | None = None
-        self._resumed_estimator: dict[str, Any] | None = None
 
     @property
     def total_iterations(self) -> int:
@@ -157,8 +161,7 @@ class Trainer:
 
     def reset_average(self) -> None:
         """Begin the moving average anew at the reverse network as it is."""
-        average = ema(self.options.ema_decay)
-        self.ema = AveragedModel(self.diffusion.reverse, multi_avg_fn=average)
+        self.ema = AveragedModel(self.diffusion.reverse)
 
     def run(self) -> Iterator[Iteration]:
         """Train to the end of the last phase, yielding after every iteration.
@@ -168,35 +171,34 @@ class Trainer:
         Raises:
             FloatingPointError: if a gradient is infinite or NaN; nothing is updated by it.
         """
-        first = 0
-        for phase in self.phases:
-            done, first = self.iteration - first, first + phase.iterations
+        for phase, done in self._progress():
             if done < phase.iterations:
                 yield from self._run_phase(phase, done)
 
+    def _progress(self) -> Iterator[tuple[Phase, int]]:
+        """The phases that have begun or are next, and how many iterations of each are done."""
+        first = 0
+        for phase in self.phases:
+            if self.iteration >= first:
+                yield phase, min(self.iteration - first, phase.iterations)
+            first += phase.iterations
+
     def _run_phase(self, phase: Phase, done: int) -> Iterator[Iteration]:
-        objective, optimizers = self._prepare(phase, started=done > 0)
+        if done == 0:
+            self._begin(phase)
+        assert self._estimator is not None
+        self.ema.multi_avg_fn = ema(self.options.decay_of(phase))
+        objective, *optimizers = self.fabric.setup(
+            Objective(self.diffusion, self._estimator, phase.time_power), *self._optimizers
+        )
         for number in range(done, phase.iterations):
             yield self._step(phase, number, objective, optimizers)
-        self._optimizers, self._estimator = [], None
 
-    def _prepare(self, phase: Phase, *, started: bool) -> tuple[Any, list[Any]]:
-        estimator = self._estimator_of(phase)
-        if started and self._resumed_estimator is not None and isinstance(estimator, nn.Module):
-            estimator.load_state_dict(self._resumed_estimator)
-        groups = parameter_groups(self.diffusion, phase, estimator)
-        optimizers = build_optimizers(groups, self.diffusion, self.options)
-        decay = self.options.ema_decay if phase.ema_decay is None else phase.ema_decay
-        self.ema.multi_avg_fn = ema(decay)
-        if started and self._resumed_optimizers:
-            for optimizer, state in zip(optimizers, self._resumed_optimizers, strict=True):
-                optimizer.load_state_dict(state)
-        self._resumed_optimizers, self._resumed_estimator = [], None
-        self._optimizers, self._estimator = optimizers, estimator
-        module, *wrapped = self.fabric.setup(
-            Objective(self.diffusion, estimator, phase.time_power), *optimizers
-        )
-        return module, wrapped
+    def _begin(self, phase: Phase) -> None:
+        """Make the estimator and the optimizers of a phase."""
+        self._estimator = self._estimator_of(phase)
+        groups = parameter_groups(self.diffusion, phase, self._estimator)
+        self._optimizers = build_optimizers(groups, self.diffusion, self.options)
 
     def _estimator_of(self, phase: Phase) -> Estimator:
         if not isinstance(phase.estimator, ControlVariate):
@@ -204,7 +206,8 @@ class Trainer:
         blocks = self.diffusion.blocks
         longest = {b.name: int(b.length(self.examples.sizes).max()) for b in blocks}
         categories = {b.name: b.categories for b in blocks}
-        return phase.estimator.build(self.diffusion.steps, categories, longest)
+        estimator = phase.estimator.build(self.diffusion.steps, categories, longest)
+        return estimator.to(self.fabric.device)
 
     def _step(self, phase: Phase, done: int, objective: Any, optimizers: list[Any]) -> Iteration:
         device = self.fabric.device
@@ -242,7 +245,6 @@ class Trainer:
         """
         named: dict[str, list[nn.Parameter]] = {}
         for optimizer in optimizers:
-            self.fabric.strategy.precision.unscale_gradients(optimizer)
             for group in optimizer.param_groups:
                 named.setdefault(group["name"], []).extend(group["params"])
         return {
@@ -275,9 +277,26 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a ``state_dict``; call before ``run``."""
+        """Continue from a ``state_dict``; call before ``run``.
+
+        In the middle of a phase, or at its end, its estimator and optimizers continue too; learning
+        rates and weight decay are those of now.
+
+        Raises:
+            ValueError: if the phase is another one, which trains other parameters.
+        """
         self.iteration = int(state["iteration"])
         self.diffusion.load_state_dict(state["diffusion"])
         self.ema.load_state_dict(state["ema"])
-        self._resumed_optimizers = state["optimizers"]
-        self._resumed_estimator = state["estimator"]
+        *_, (phase, done) = self._progress()
+        if done > 0:
+            self._begin(phase)
+            self._load_phase(state)
+
+    def _load_phase(self, state: dict[str, Any]) -> None:
+        if not state["optimizers"]:
+            return
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            continue_optimizer(optimizer, saved)
+        if isinstance(self._estimator, nn.Module):
+            self._estimator.load_state_dict(state["estimator"])

@@ -124,6 +124,67 @@ def test_resuming_from_a_file_is_no_different(tmp_path: Path, stop: int) -> None
     assert same(resumed.ema.state_dict(), whole.ema.state_dict())
 
 
+def changed(at: int, **changes: Any) -> tuple[Phase, ...]:
+    """The phases with one of them changed."""
+    return tuple(
+        dataclasses.replace(phase, **changes) if i == at else phase
+        for i, phase in enumerate(PHASES)
+    )
+
+
+@pytest.mark.parametrize("stop", [TOTAL, TOTAL - 1])
+def test_a_run_that_gets_longer_is_as_if_it_had_been_from_the_start(stop: int) -> None:
+    """Also where it had come to its end and was resumed in vain."""
+    longer = changed(2, iterations=7, schedule="constant")
+    whole, first = trainer(phases=longer), trainer(phases=changed(2, schedule="constant"))
+    advance(whole)
+    advance(first, stop)
+    if stop == TOTAL:
+        state = copy.deepcopy(first.state_dict())
+        first = trainer(seed=98)
+        first.load_state_dict(state)
+        assert advance(first) == []
+    resumed = trainer(phases=longer, seed=99)
+    resumed.load_state_dict(copy.deepcopy(first.state_dict()))
+    advance(resumed)
+    assert same(resumed.state_dict(), whole.state_dict())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_can_go_on_with_other_rates(optimizer: Any) -> None:
+    """They are those of now; the moments of the gradient are those it had."""
+    options = dataclasses.replace(OPTIONS, optimizer=optimizer)
+    first = trainer(options=options)
+    advance(first, 6)
+    state = copy.deepcopy(first.state_dict())
+    phases = changed(1, lr_forward=3e-9, lr_reverse=7e-9)
+    resumed = trainer(
+        phases=phases, options=dataclasses.replace(options, weight_decay=0.5), seed=99
+    )
+    resumed.load_state_dict(state)
+    groups = [group for one in resumed.state_dict()["optimizers"] for group in one["param_groups"]]
+    assert {(g["name"], g["peak"]) for g in groups} == {
+        ("reverse", 7e-9),
+        ("forward", 3e-9),
+        ("estimator", ControlVariate().learning_rate),
+    }
+    assert {group["weight_decay"] for group in groups} == {0.5}
+    for one, saved in zip(resumed.state_dict()["optimizers"], state["optimizers"], strict=True):
+        assert same(one["state"], saved["state"])
+    before = copy.deepcopy(resumed.diffusion.state_dict())
+    advance(resumed, 1)
+    for name, value in resumed.diffusion.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("change", [{"lr_forward": 0.0}, {"estimator": Pathwise()}])
+def test_the_middle_of_a_phase_that_trains_something_else_is_no_start(change: Any) -> None:
+    first = trainer()
+    advance(first, 6)
+    with pytest.raises(ValueError, match="the state trains"):
+        trainer(phases=changed(1, **change)).load_state_dict(first.state_dict())
+
+
 def test_another_seed_trains_differently() -> None:
     one, other = trainer(), trainer(options=TrainingOptions(batch_size=12, seed=4))
     advance(one), advance(other)
