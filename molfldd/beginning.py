@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -40,7 +41,8 @@ def take_over(path: Path, diffusion: Diffusion, config: Config[Any, Any], domain
     """
     header, tree = read_checkpoint(path)
     its = load_model(path).config
-    reason = None if header["domain"] == domain else "its data have other categories or sizes"
+    same = header["domain"] == json.loads(json.dumps(domain))
+    reason = None if same else "its data have other categories or sizes"
     reason = reason or obstacle(config, its)
     if reason is not None:
         raise MolflddError(f"{path} is no start for this training: {reason}")

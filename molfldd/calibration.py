@@ -181,16 +181,15 @@ class Calibration:
         }
         joint = self.manner.joint or self.model.domain.joint
         calibrated = {**asdict(self.plan), "joint": joint, "steps": self.model.steps}
-        metrics = {**header["metrics"], **quality, **self._bound(tree), "calibrated": calibrated}
+        bound = self._bound() if "forward" in tree else None
+        metrics = {**header["metrics"], **quality, "bound": bound, "calibrated": calibrated}
         write_checkpoint(out, {**header, "metrics": metrics}, tree)
 
-    def _bound(self, tree: Any) -> dict[str, float]:
-        """The bound of the calibrated model, where the file has a forward process."""
-        if "forward" not in tree:
-            return {}
+    def _bound(self) -> float:
+        """The bound of the calibrated model."""
         diffusion = load_diffusion(self.path)
         diffusion.reverse.load_state_dict(self.model.sampler.reverse.state_dict())
         held_out: Sequence[Any] = self.data.held_out(self.model.config.monitor.examples)
         generator = torch.Generator().manual_seed(0)
         report = evaluate_bound(diffusion, held_out, self.model.sampler.sizes, generator)
-        return {"bound": round(report.total, 4)}
+        return round(report.total, 4)

@@ -35,6 +35,11 @@ class Engine:
     def __post_init__(self) -> None:
         if self.devices < 1 or self.nodes < 1:
             raise UsageError("the numbers of devices and nodes must be at least 1")
+        if self.precision.startswith("16"):
+            raise UsageError(
+                f"--precision {self.precision}: half precision is too small for the gradients; use "
+                "bf16-mixed or 32-true"
+            )
 
     def check_batch(self, batch_size: int) -> None:
         """Refuse a batch that the processes cannot share evenly, with a ``UsageError``."""

@@ -270,3 +270,10 @@ def total(values: Probs | Codes, mask: Masks) -> Tensor:
     return torch.stack([torch.where(mask[name], v, 0.0).sum(-1) for name, v in values.items()]).sum(
         0
     )
+
+
+def mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the elements that exist; (B, n, C) and (B, n) to (B, C)."""
+    exists = mask[..., None]
+    found: Tensor = torch.where(exists, values, 0.0).sum(1) / exists.sum(1).clamp(min=1)
+    return found

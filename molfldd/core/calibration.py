@@ -59,12 +59,15 @@ class LastLayers:
         size: Length of W.
 
     Raises:
-        ValueError: if W is longer than ``LARGEST``.
+        ValueError: if the network names none, or W is longer than ``LARGEST``.
     """
 
     def __init__(self, reverse: ReverseProcess) -> None:
         self.reverse = reverse
-        self.layers = cast(Sequence[nn.Linear], reverse.network.readouts)
+        layers = getattr(reverse.network, "readouts", None)
+        if not layers:
+            raise ValueError("its network names no last layers (readouts)")
+        self.layers = cast(Sequence[nn.Linear], layers)
         self.size = sum(p.numel() for layer in self.layers for p in layer.parameters())
         if self.size > LARGEST:
             raise ValueError(

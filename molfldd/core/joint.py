@@ -62,8 +62,10 @@ def balanced(probs: Tensor, mask: Tensor, uniform: Tensor) -> Tensor:
     """One state after another, each by ``pivotal``; see ``JointDraw`` and the module.
 
     Each time, in the order of ``turns``, among the elements that have no state yet, with what its
-    probability then is.
+    probability then is. It goes from one element to the next, so it is computed on the CPU.
     """
+    device = probs.device
+    probs, mask, uniform = probs.cpu(), mask.cpu(), uniform.cpu()
     count = probs.shape[-1]
     events = turns(count)[: min(EVENTS, count - 1)]
     others = probs.clone()
@@ -75,7 +77,7 @@ def balanced(probs: Tensor, mask: Tensor, uniform: Tensor) -> Tensor:
         chance = torch.where(undecided, ratio(head[..., i], left[..., i]), 0.0)
         chosen = pivotal(chance, uniform[..., 1 + i].double())
         states, undecided = torch.where(chosen, state, states), undecided & ~chosen
-    return states
+    return states.to(device)
 
 
 def pivotal(chance: Tensor, uniform: Tensor) -> Tensor:
@@ -111,7 +113,8 @@ class Smooth:
 
     def __call__(self, probs: Tensor, mask: Tensor, uniform: Tensor) -> Tensor:
         """See the class; the states in the order of ``turns``, so that neighbours get near ones."""
-        deviates = torch.special.ndtri(uniform[..., 0].double().clamp(min=TINY, max=1 - TINY))
-        mixed = torch.special.ndtr(deviates @ self.mix.to(deviates).T)
+        numbers = uniform[..., 0].cpu().double().clamp(min=TINY, max=1 - TINY)
+        deviates = torch.special.ndtri(numbers)
+        mixed = torch.special.ndtr(deviates @ self.mix.to(deviates).T).float().to(probs.device)
         order = torch.tensor(turns(probs.shape[-1]), device=probs.device)
-        return order[draw(probs[..., order], mixed.float().clamp(max=1 - TINY))]
+        return order[draw(probs[..., order], mixed.clamp(max=1 - TINY))]

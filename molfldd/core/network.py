@@ -16,10 +16,11 @@ class NetworkFactory(Protocol):
     def __call__(self, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> nn.Module:
         """A module called as ``module(values, mask, time)``.
 
-        The module maps values (B, n, ``inputs[name]``), masks (B, n) and t / T (B,) to features
-        (B, n, ``outputs[name]``) of every block. Its last layers start at zero, so that training
-        starts from the process without a network. ``molfldd.core.calibration`` asks for these
-        layers as ``module.readouts``, linear ones that keep the examples apart, (B, ..., C).
+        The module maps values (B, n, ``inputs[name]``), masks (B, n) and the time (B,) to features
+        (B, n, ``outputs[name]``) of every block. The time is t / T, in [0, 1]; of several walks
+        each has times of its own, see ``Clock.reading``. Its last layers start at zero, so that
+        training starts from the process without a network. ``molfldd.core.calibration`` asks for
+        these layers as ``module.readouts``, linear ones that keep the examples apart, (B, ..., C).
         """
 
 

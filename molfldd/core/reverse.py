@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from molfldd.core.blocks import Block, Masks, Prior, Probs
+from molfldd.core.blocks import Block, Masks, Prior, Probs, mean
 from molfldd.core.clock import Clock, Steps
 from molfldd.core.mixture import CODE, Law, Readings
 from molfldd.core.network import NetworkFactory, apply
@@ -43,13 +43,6 @@ class Features:
     shared: dict[str, Tensor]
     codes: dict[str, Tensor]
     log_weights: Tensor
-
-
-def mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the elements that exist; (B, n, C) and (B, n) to (B, C)."""
-    exists = mask[..., None]
-    total: Tensor = torch.where(exists, values, 0.0).sum(1) / exists.sum(1).clamp(min=1)
-    return total
 
 
 class ReverseProcess(nn.Module, ABC):

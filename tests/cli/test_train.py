@@ -282,6 +282,7 @@ def test_unknown_recipe(molfldd: Command, name: str) -> None:
         (["--devices", "0"], "--devices"),
         (["--nodes", "0"], "--nodes"),
         (["--precision", "3-bit"], "3-bit"),
+        (["--precision", "16-mixed"], "use bf16-mixed or 32-true"),
         (["--accelerator", "abacus"], "abacus"),
         (["--devices", "3"], "batch_size"),
     ],

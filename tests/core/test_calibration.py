@@ -192,6 +192,13 @@ def test_last_layers_that_are_too_large_are_refused(monkeypatch: pytest.MonkeyPa
         LastLayers(sampler("masking").reverse)
 
 
+def test_a_network_that_names_no_last_layers_is_refused() -> None:
+    reverse = sampler("masking").reverse
+    reverse.network = torch.nn.Identity()
+    with pytest.raises(ValueError, match="names no last layers"):
+        LastLayers(reverse)
+
+
 def test_samples_are_those_that_were_asked_for() -> None:
     model = sampler("masking")
     drawn: list[Samples] = []

@@ -4,7 +4,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import BLOCKS, FORWARD, LEARNED, build_forward, random_batch, single
+from tiny import (
+    BLOCKS,
+    FORWARD,
+    LEARNED,
+    build_forward,
+    network_factory,
+    random_batch,
+    single,
+)
 from torch import Tensor
 
 from molfldd.core.blocks import Batch, absorbing_prior, uniform_prior
@@ -138,6 +146,16 @@ def test_pin_bounds_what_the_network_can_do() -> None:
         of_x = u.gather(-1, batch.codes["letters"][..., None])
         assert (of_x >= (1 - t / 4) ** 2 + (t / 4) ** 2 / 3 - 1e-6).all()
         assert (u >= (t / 4) ** 2 / 3 - 1e-6).all()
+
+
+@pytest.mark.parametrize("steps", [5, 7, 9, 10, 11])
+def test_the_tightest_pin_leaves_no_probability_below_zero(steps: int) -> None:
+    process = PinnedForward(BLOCKS, uniform_prior(BLOCKS), steps, network_factory(), power=1.0)
+    batch = random_batch(6)
+    for t in range(1, steps):
+        for u in marginals(process, batch, t).values():
+            assert (u >= 0).all()
+            torch.testing.assert_close(u.sum(-1), torch.ones(u.shape[:-1]))
 
 
 def test_impossible_processes_are_refused() -> None:

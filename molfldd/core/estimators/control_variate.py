@@ -33,8 +33,7 @@ from molfldd.core.estimators.base import (
 )
 
 FIT = 1e-3
-"""Weight of the regression in the loss. An adaptive optimizer does not see it; the clipping of
-the gradient norm, which is about the networks, hardly sees the regression."""
+"""Weight of the regression in the loss; an adaptive optimizer does not see it."""
 
 
 class AdditiveEffects(nn.Module):

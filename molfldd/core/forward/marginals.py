@@ -82,10 +82,11 @@ class PinnedForward(LearnedMarginals):
         """Mixture of data, prior and network; see the class."""
         a = ((1 - self.clock.fraction(t)) ** self.power)[:, None, None]
         b = (self.clock.fraction(t) ** self.power)[:, None, None]
+        rest = (1 - a - b).clamp(min=0.0)
         learned = {
             name: torch.softmax(at_step(f, t, self.steps), -1) for name, f in encoding.items()
         }
         return {
-            name: a * x + b * self.prior.probs[name] + (1 - a - b) * learned[name]
+            name: a * x + b * self.prior.probs[name] + rest * learned[name]
             for name, x in self.prior.onehot(batch.codes).items()
         }

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from molfldd.core.blocks import Batch, Block, Prior, Probs
+from molfldd.core.blocks import Batch, Block, Prior, Probs, mean
 from molfldd.core.clock import Steps
 from molfldd.core.coupling import maximum_coupling
 from molfldd.core.forward.base import ForwardProcess, at_step
-from molfldd.core.forward.transitions import MaskingTransition, Transition
+from molfldd.core.forward.transitions import MaskingTransition, Transition, two_points
 from molfldd.core.network import NetworkFactory, apply
 
 NUMBER_RATE = 10.0
@@ -63,12 +63,6 @@ def solve_offset(scores: Tensor, mask: Tensor, mean: Tensor, iterations: int = 3
         p = torch.sigmoid(scores + root[:, None])
         slope = (p * (1 - p) * weight).sum(-1).clamp(min=1e-6)
     return root - (mean_at(root) - mean) / slope
-
-
-def centred(scores: Tensor, mask: Tensor) -> Tensor:
-    """Scores (B, n, 1) minus their mean over the elements that exist, mask (B, n)."""
-    weight = mask[..., None] / mask.sum(-1).clamp(min=1)[:, None, None]
-    return scores - (scores * weight).sum(1, keepdim=True)
 
 
 class MaskingForward(ForwardProcess):
@@ -132,7 +126,8 @@ class MaskingForward(ForwardProcess):
         }
 
     def _score(self, name: str, features: Tensor, mask: Tensor) -> Tensor:
-        score: Tensor = NUMBER_RATE * self.block_scores[name] + centred(features[..., :1], mask)
+        own = features[..., :1]
+        score: Tensor = NUMBER_RATE * self.block_scores[name] + own - mean(own, mask)[:, None]
         return score
 
     def masked(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
@@ -165,11 +160,7 @@ class MaskingForward(ForwardProcess):
 
     def interior(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
         """Two-point marginals on the data value and the mask; see the class."""
-        x = self.prior.onehot(batch.codes)
-        return {
-            name: (1 - p[..., None]) * x[name] + p[..., None] * self.prior.probs[name]
-            for name, p in self.masked(batch, encoding, t).items()
-        }
+        return two_points(batch.codes, self.masked(batch, encoding, t), self.prior)
 
 
 class MixedForward(MaskingForward):

@@ -74,24 +74,17 @@ class MaskingTransition:
     @cached_property
     def u_s(self) -> Probs:
         """q(z_s | x), (B, n, S) per block."""
-        return self._marginals(self.masked_s)
+        return two_points(self.codes, self.masked_s, self.prior)
 
     @cached_property
     def u_t(self) -> Probs:
         """q(z_t | x), (B, n, S) per block."""
-        return self._marginals(self.masked_t)
+        return two_points(self.codes, self.masked_t, self.prior)
 
     @cached_property
     def couplings(self) -> Mapping[str, Plan]:
         """The plan of each block from u_t to u_s, by Eq. (11)."""
         return {name: maximum_coupling(self.u_s[name], u) for name, u in self.u_t.items()}
-
-    def _marginals(self, masked: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        x = self.prior.onehot(self.codes)
-        return {
-            name: (1 - p[..., None]) * x[name] + p[..., None] * self.prior.probs[name]
-            for name, p in masked.items()
-        }
 
     def posterior(self, z: Probs) -> dict[str, Tensor]:
         """q(z_s | z_t, x) at one-hot states or simplex points, (B, n, S) per block."""
@@ -133,6 +126,15 @@ class MaskingTransition:
         return MaskingTransition(
             repeated(self.codes), repeated(self.masked_s), repeated(self.masked_t), self.prior
         )
+
+
+def two_points(codes: Codes, masked: Mapping[str, Tensor], prior: Prior) -> dict[str, Tensor]:
+    """(1 - p) onehot(x) + p mask, for x and p (B, n) per block; (B, n, S) per block."""
+    x = prior.onehot(codes)
+    return {
+        name: (1 - p[..., None]) * x[name] + p[..., None] * prior.probs[name]
+        for name, p in masked.items()
+    }
 
 
 def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
