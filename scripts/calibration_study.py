@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from loading import molecule_model
 from numpy.typing import NDArray
 from rich.progress import track
 from tables import markdown
@@ -25,7 +26,6 @@ from torch import Tensor
 from molfldd.calibration import COUNTED, Calibration, Comparison, Plan
 from molfldd.cli.running import run_script
 from molfldd.core.calibration import Moments, chains
-from molfldd.errors import UsageError
 from molfldd.metrics import Statistics, frechet_distance
 from molfldd.model import Manner, batches, pretrained_path
 from molfldd.molecules import fcd
@@ -65,10 +65,8 @@ def main(
 ) -> None:
     """Print what each way of calibrating would make of the model, in Markdown."""
     torch.set_num_threads(1)
+    _, domain = molecule_model(model)
     calibration = Calibration(pretrained_path(model), Manner(), Plan(num=num, seed=seed))
-    domain = calibration.model.domain
-    if not isinstance(domain, Molecules):
-        raise UsageError(f"{model} is a model of {domain.plural}, not of molecules")
     scores, molecules = drawn(calibration, domain, num, seed)
     fitted = 2 * num // 3
     good = torch.tensor([valid(mol) is not None for mol in molecules[fitted:]])

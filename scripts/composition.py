@@ -12,15 +12,14 @@ from typing import Annotated, cast
 
 import numpy as np
 import typer
+from loading import molecule_model
 from numpy.typing import NDArray
 from rdkit import Chem
 from tables import markdown
 
 from molfldd.cli.running import run_script
-from molfldd.errors import UsageError
-from molfldd.model import load_model, pretrained_path
 from molfldd.molecules.composition import composition
-from molfldd.molecules.domain import MoleculeData, Molecules
+from molfldd.molecules.domain import MoleculeData
 from molfldd.molecules.metrics import valid
 
 
@@ -36,13 +35,11 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the molecules.")] = 0,
 ) -> None:
     """Print the means over generated and training molecules as Markdown."""
-    loaded = load_model(pretrained_path(model))
-    if not isinstance(loaded.domain, Molecules):
-        raise UsageError(f"{model} is a model of {loaded.domain.plural}, not of molecules")
+    loaded, domain = molecule_model(model)
     data = cast(MoleculeData, loaded.config.data)
     training = list(data.divide(data.load_all())[0].smiles)
     drawn = [smiles for smiles in map(valid, loaded.sample(num, seed=seed)) if smiles is not None]
-    elements = loaded.domain.elements
+    elements = domain.elements
     real = table(random.Random(seed).sample(training, min(num, len(training))), elements)
     rows = []
     for name, found in table(drawn, elements).items():

@@ -20,16 +20,15 @@ from molfldd.errors import UsageError
 
 
 def point(argument: str, score: str) -> tuple[float, float]:
-    """Hours and mean score of HOURS=REPORT.json.
+    """Hours and score of HOURS=REPORT.json.
 
     Raises:
         UsageError: if it is not of that form, or the report cannot be read or lacks the score.
     """
     hours, _, path = argument.partition("=")
     try:
-        return float(hours), float(
-            json.loads(Path(path).read_text(encoding="utf-8"))["mean"][score]
-        )
+        report = json.loads(Path(path).read_text(encoding="utf-8"))
+        return float(hours), float((report.get("mean") or report["scores"])[score])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"cannot read '{argument}' ({error!r}); write HOURS=FILE, a report of molfldd evaluate"

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from molfldd.cli.running import run_script
+from molfldd.errors import UsageError
 from molfldd.molecules.domain import comparison_with
 from molfldd.molecules.fcd import content_hash, fcd
 
@@ -23,6 +24,8 @@ def main(
     """Print the FCD of every draw, and their mean and standard deviation."""
     compared = comparison_with(data)
     train, test = compared.training or [], compared.reference or []
+    if samples > len(train):
+        raise UsageError(f"{data} has {len(train):,} training molecules; --samples asks for more")
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{len(train):,} training molecules, {len(test):,} test molecules")
     console.print(f"reference sha256 {content_hash(test)}")

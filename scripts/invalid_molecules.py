@@ -15,6 +15,7 @@ from typing import Annotated
 
 import torch
 import typer
+from loading import molecule_model
 from rdkit import Chem
 from rdkit.rdBase import BlockLogs
 from rich.console import Console
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from molfldd.cli.running import run_script
 from molfldd.core.sampling import Samples
-from molfldd.model import Manner, load_model, pretrained_path
+from molfldd.model import Manner
 from molfldd.molecules.codec import pair_index
 from molfldd.molecules.metrics import connected, valid
 
@@ -114,8 +115,9 @@ def main(
     ] = None,
 ) -> None:
     """Print the problems by kind, and the steps at which valences broke."""
-    loaded = load_model(pretrained_path(model)).drawing(Manner(joint))
-    largest = max(capacity(*atom) for atom in loaded.domain.vocabulary.atoms)
+    loaded, domain = molecule_model(model)
+    loaded = loaded.drawing(Manner(joint))
+    largest = max(capacity(*atom) for atom in domain.vocabulary.atoms)
     problems: Counter[tuple[str, str]] = Counter()
     broken: Counter[int] = Counter()
     for start in range(0, num, 500):

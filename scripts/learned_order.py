@@ -13,6 +13,7 @@ from typing import Annotated
 
 import torch
 import typer
+from loading import molecule_model
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -22,7 +23,7 @@ from molfldd.core.blocks import Batch
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import MaskingForward
 from molfldd.errors import MolflddError
-from molfldd.model import load_diffusion, load_model, pretrained_path
+from molfldd.model import load_diffusion, pretrained_path
 from molfldd.molecules.domain import Molecules
 from molfldd.molecules.vocabulary import BOND_ORDERS, atom_name
 
@@ -90,13 +91,10 @@ def main(
     num: Annotated[int, typer.Option(min=1, help="Held-out molecules.")] = 2000,
 ) -> None:
     """Print in which order a model of molecules generates the kinds of atoms and bonds."""
-    path = pretrained_path(model)
-    loaded = load_model(path)
-    if not isinstance(loaded.domain, Molecules):
-        raise MolflddError(f"{path} holds a model of '{loaded.domain.name}', not of molecules")
-    data = loaded.domain.load(loaded.config.data)
+    loaded, domain = molecule_model(model)
+    data = domain.load(loaded.config.data)
     batch = data.test.batch(data.test.some(num))
-    show(loaded.domain, masking_process(path), batch)
+    show(domain, masking_process(pretrained_path(model)), batch)
 
 
 if __name__ == "__main__":

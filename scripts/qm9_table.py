@@ -114,11 +114,12 @@ def report_row(argument: str) -> Row:
     """A report of ``molfldd evaluate``, given as NAME:STEPS=FILE."""
     label, equals, path = argument.partition("=")
     name, colon, steps = label.rpartition(":")
-    if not (equals and colon):
+    if not (equals and colon and steps.isdigit()):
         raise UsageError(f"cannot read '{argument}'; write it as NAME:STEPS=FILE.json")
     try:
         report = json.loads(Path(path).read_text(encoding="utf-8"))
-        return Row(name, steps, report["mean"], report["spread"])
+        scores = report.get("mean") or report["scores"]
+        return Row(name, steps, scores, report.get("spread", {}))
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"cannot read the report {path}: {error!r}") from error
 

@@ -43,16 +43,15 @@ def _overview() -> list[str]:
 
 def _status(name: str, info: DatasetInfo) -> str:
     """Where a data set comes from, and whether it is at hand."""
+    from molfldd.molecules.cached import is_cached
     from molfldd.molecules.datasets import FILE
-    from molfldd.storage import cache_directory
 
     if name == FILE:
         return info.origin
     if info.extra is not None and not _installed(info.extra):
         return f'not installed: pip install "molfldd[{info.extra}]"'
     origin = info.origin if info.extra is None else f"extra {info.extra}, installed"
-    cached = any(cache_directory().glob(f"{name}-*.safetensors"))
-    return f"{origin}, {'in the cache' if cached else 'not yet in the cache'}"
+    return f"{origin}, {'in the cache' if is_cached(name) else 'not yet in the cache'}"
 
 
 def _installed(extra: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,7 +83,9 @@ def evaluate(
     molecule counts as not valid.
     """
     if out is not None:
-        _check_report_path(out)
+        from molfldd.storage import check_writable
+
+        check_writable(out, [".json"])
     origin: dict[str, object] = {"input": source, "seeds": seed or [0]}
     if _is_model(source):
         if domain is not None:
@@ -107,15 +108,6 @@ def evaluate(
     _show(report)
     if out is not None:
         _write(out, {**origin, **report.to_json()})
-
-
-def _check_report_path(path: Path) -> None:
-    if path.suffix.lower() != ".json":
-        raise UsageError(f"cannot write the report {path}: its suffix must be .json")
-    if path.is_dir():
-        raise UsageError(f"cannot write the report {path}: it is a directory")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UsageError(f"cannot write the report {path}: there is no writable directory for it")
 
 
 def _is_model(source: str) -> bool:

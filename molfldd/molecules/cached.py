@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rdkit import rdBase
-from rich.console import Console
 
 from molfldd.errors import MolflddError
+from molfldd.messages import say
 from molfldd.molecules.parsing import Entry, Rules
 from molfldd.molecules.preparation import Source, exclusively, prepare
 from molfldd.molecules.ragged import Ragged
@@ -19,10 +19,7 @@ from molfldd.molecules.store import CACHE_FORMAT, MoleculeDataset, read_dataset
 from molfldd.molecules.vocabulary import Vocabulary
 from molfldd.storage import cache_directory
 
-
-def say(message: str) -> None:
-    """A line on stderr."""
-    Console(stderr=True).print(message, soft_wrap=True, markup=False, highlight=False)
+_PROGRAMS = f"rdkit{rdBase.rdkitVersion}-format{CACHE_FORMAT}"
 
 
 def build_dataset(
@@ -37,7 +34,8 @@ def build_dataset(
     left out. `ids` number the molecules in their source, one number for each SMILES, by default
     from 1 on. Raises `MolflddError` if no molecule is left.
     """
-    entries = list(zip(ids or range(1, len(smiles) + 1), smiles, strict=True))
+    numbers = range(1, len(smiles) + 1) if ids is None else ids
+    entries = list(zip(numbers, smiles, strict=True))
     source = Source(name, "", {"all": lambda: entries}, Rules(vocabulary=vocabulary))
     with TemporaryDirectory() as folder:
         path = Path(folder) / "data"
@@ -60,8 +58,12 @@ def _in_memory(dataset: MoleculeDataset) -> MoleculeDataset:
 
 def cache_file(source: Source) -> Path:
     """Where the data set of a source is kept; another version of anything is another file."""
-    versions = f"{source.version}-rdkit{rdBase.rdkitVersion}-format{CACHE_FORMAT}"
-    return cache_directory() / f"{source.name}-{versions}.safetensors"
+    return cache_directory() / f"{source.name}-{source.version}-{_PROGRAMS}.safetensors"
+
+
+def is_cached(name: str) -> bool:
+    """Whether any version of a data set has been prepared by the programs that are here."""
+    return any(cache_directory().glob(f"{name}-*-{_PROGRAMS}.safetensors"))
 
 
 def cached_dataset(source: Source) -> MoleculeDataset:

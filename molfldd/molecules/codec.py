@@ -123,6 +123,17 @@ def _is_labelled(atom: Chem.Atom) -> bool:
     return bool(atom.GetIsotope() or atom.GetAtomMapNum() or not atom.GetAtomicNum())
 
 
+def _settled(mol: Chem.Mol) -> Chem.Mol | None:
+    """The molecule as its canonical SMILES gives it; None if that cannot be read.
+
+    A hydrogen that is there for a stereo bond is gone only after the first reading.
+    """
+    text = canonical_smiles(mol)
+    read = parse_smiles(text)
+    again = text if read is None else canonical_smiles(read)
+    return read if again == text else parse_smiles(again)
+
+
 def typed_graph(mol: Chem.Mol) -> tuple[str, TypedGraph]:
     """Stereo-free canonical SMILES of a sanitized molecule and its graph in the SMILES' order.
 
@@ -133,7 +144,7 @@ def typed_graph(mol: Chem.Mol) -> tuple[str, TypedGraph]:
         raise NotRepresentable(
             f"{Chem.MolToSmiles(mol)} has isotopes, map numbers or wildcards; remove them first"
         )
-    canonical = parse_smiles(canonical_smiles(mol))
+    canonical = _settled(mol)
     if canonical is None:
         raise NotRepresentable("the molecule is empty or RDKit cannot read its own SMILES back")
     smiles = canonical_smiles(canonical)

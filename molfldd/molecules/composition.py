@@ -15,6 +15,7 @@ BONDS = {
 """Counted after aromaticity is perceived, so an aromatic bond is neither single nor double."""
 
 SYMBOLS = {"SINGLE": "-", "DOUBLE": "=", "TRIPLE": "#", "AROMATIC": ":"}
+"""Of bond types; others, such as the dative ones of metals, are ``~``."""
 
 
 def composition(mol: Chem.Mol, elements: Sequence[str]) -> dict[str, float]:
@@ -55,7 +56,7 @@ def _atom(atom: Chem.Atom) -> str:
 def _bond(bond: Chem.Bond) -> str:
     first, second = sorted((bond.GetBeginAtom().GetSymbol(), bond.GetEndAtom().GetSymbol()))
     where = " in a ring" if bond.IsInRing() else ""
-    return f"{first}{SYMBOLS[str(bond.GetBondType())]}{second}{where}"
+    return f"{first}{SYMBOLS.get(str(bond.GetBondType()), '~')}{second}{where}"
 
 
 def _rings(mol: Chem.Mol, rings: Sequence[Sequence[int]]) -> Iterator[str]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from molfldd.errors import UsageError
+from molfldd.messages import say
 from molfldd.metrics import Statistics
-from molfldd.molecules.cached import cached_dataset, say
+from molfldd.molecules.cached import cached_dataset
 from molfldd.molecules.moses import load_moses, moses_statistics
 from molfldd.molecules.own_files import checksum, file_source
 from molfldd.molecules.parsing import Rules
@@ -109,7 +110,8 @@ def load_file(
         column: Of the SMILES in a table.
         rules: Which molecules are left out.
         name: The data set that the file is a copy of. Its published file gives exactly that data
-            set; any other file is read as one of the user's, and a line on stderr says so.
+            set, unless a column is named or molecules are left out; any other file is read as one
+            of the user's, and a line on stderr says so.
 
     Returns:
         The data set; `ids` are the numbers, from 1, of lines, rows or records.
@@ -119,8 +121,10 @@ def load_file(
         MolflddError: if it holds no usable molecule, or the cache cannot be written.
     """
     published = DATASETS[name].published if name in DATASETS else None
-    if published is not None and published.sha256 == checksum(path):
-        return published.load(path)
-    if published is not None:
+    if published is not None and published.sha256 != checksum(path):
         say(f"{path} is not the published file of {name} (its SHA-256 differs): read as any file")
+    elif published is not None and column is None and rules in (None, Rules()):
+        return published.load(path)
+    elif published is not None:
+        say(f"{path} is read as any file, not as {name}, since parts of it are chosen")
     return cached_dataset(file_source(path, column, rules))

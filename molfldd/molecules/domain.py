@@ -147,7 +147,7 @@ def comparison_with(name: str, own: MoleculeData | None = None) -> Comparison:
         data = own if own and own.name == name else MoleculeData(name)
         train, test = data.load()
         known = DATASETS[name].statistics
-        if known and data.split is None:
+        if known and data.split is None and data.path is None:
             from molfldd.molecules.fcd import remember
 
             remember(test.smiles, known)

@@ -212,7 +212,12 @@ def evaluate_draws(
     reference: Sequence[str] | None,
     training: Sequence[str] | None,
 ) -> Report | Summary:
-    """Scores of one set of samples as `evaluate` gives them, or of several as `summarize` does."""
+    """Scores of one set of samples as `evaluate` gives them, or of several as `summarize` does.
+
+    The reference comes first: if it cannot be used, nothing is drawn in vain.
+    """
+    if reference is not None:
+        reference_statistics(reference)
     reports = [evaluate(molecules, reference, training) for molecules in draws]
     return reports[0] if len(reports) == 1 else summarize(reports)
 

@@ -5,7 +5,6 @@ import gzip
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import IO, Any, TextIO, cast
 from rdkit import Chem
 from rdkit.Chem import Draw, rdDepictor
 from rdkit.rdBase import BlockLogs
-from rich.console import Console
 
 from molfldd import storage
 from molfldd.errors import MolflddError, UsageError
+from molfldd.messages import say
 from molfldd.molecules.codec import parse_smiles, to_smiles
 from molfldd.molecules.report import ParseReport
 from molfldd.storage import atomic_path
@@ -63,12 +62,13 @@ def _write_each(
 
 
 def _write_sdf(path: Path, mols: Iterable[Chem.Mol | None]) -> WriteSummary:
-    with closing(Chem.SDWriter(str(path))) as writer:
+    """RDKit makes the text but does not write it: its writer says nothing of a full disk."""
+    with path.open("w", encoding="utf-8") as file:
 
         def write(mol: Chem.Mol, smiles: str) -> None:
             rdDepictor.Compute2DCoords(mol)
             mol.SetProp("SMILES", smiles)
-            writer.write(mol)
+            file.write(Chem.SDWriter.GetText(mol))
 
         return _write_each(mols, write)
 
@@ -157,27 +157,47 @@ def _column_position(header: list[str], column: str | None) -> int:
     names = [name.strip().lower() for name in header]
     if column is None:
         return names.index("smiles") if "smiles" in names else 0
-    if column.lower() not in names:
+    if column.strip().lower() not in names:
         raise UsageError(f"there is no column {column!r}; the columns are: {', '.join(header)}")
-    return names.index(column.lower())
+    return names.index(column.strip().lower())
 
 
-def _csv_values(file: TextIO, column: str | None, delimiter: str = ",") -> Iterator[str]:
-    rows = csv.reader(file, delimiter=delimiter)
-    position = _column_position(next(rows, []), column)
+def _values(rows: Iterator[list[str]], column: str | None) -> Iterator[str]:
+    """One column of the rows after the header, which is the first that is not blank."""
+    header = next((row for row in rows if any(map(str.strip, row))), [])
+    position = _column_position(header, column)
     for row in rows:
         yield row[position].strip() if position < len(row) else ""
 
 
+def _csv_values(file: TextIO, column: str | None) -> Iterator[str]:
+    return _values(csv.reader(file), column)
+
+
 def _tsv_values(file: TextIO, column: str | None) -> Iterator[str]:
-    return _csv_values(file, column, delimiter="\t")
+    """Quotation marks are characters like others here."""
+    return _values(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), column)
+
+
+def _records(file: IO[bytes]) -> Iterator[str]:
+    """The records of an SDF, without the lines that end them."""
+    lines: list[bytes] = []
+    for line in file:
+        if line.strip() == b"$$$$":
+            yield b"".join(lines).decode(errors="replace")
+            lines = []
+        else:
+            lines.append(line)
+    if any(map(bytes.strip, lines)):
+        yield b"".join(lines).decode(errors="replace")
 
 
 def _sdf_smiles(file: TextIO, column: str | None) -> Iterator[str]:
     """SMILES of each record, empty for one that RDKit cannot read; there are no columns."""
-    with BlockLogs():
-        for mol in Chem.ForwardSDMolSupplier(cast(IO[bytes], file.buffer)):
-            yield Chem.MolToSmiles(mol) if mol is not None else ""
+    for record in _records(cast(IO[bytes], file.buffer)):
+        with BlockLogs():
+            mol = Chem.MolFromMolBlock(record)
+        yield Chem.MolToSmiles(mol) if mol is not None else ""
 
 
 _READERS: dict[str, Callable[[TextIO, str | None], Iterator[str]]] = {
@@ -238,14 +258,10 @@ def read_smiles(path: Path, column: str | None = None) -> tuple[list[str], Parse
     return smiles, ParseReport(len(entries), len(smiles), skipped)
 
 
-def _say(message: str) -> None:
-    Console(stderr=True).print(message, soft_wrap=True, markup=False, highlight=False)
-
-
 def read_smiles_aloud(path: Path) -> list[str]:
     """SMILES of a file (see `read_smiles`), saying on stderr what was left out."""
     smiles, report = read_smiles(path)
-    _say(f"{path}: {report}")
+    say(f"{path}: {report}")
     return smiles
 
 
@@ -257,5 +273,5 @@ def read_molecules(path: Path) -> list[Chem.Mol | None]:
     smiles, report = read_smiles(path)
     molecules = [parse_smiles(entry) for entry in smiles]
     broken = molecules.count(None)
-    _say(f"{path}: {report}; {broken:,} of the kept cannot be parsed; both count as not valid")
+    say(f"{path}: {report}; {broken:,} of the kept cannot be parsed; both count as not valid")
     return [*molecules, *[None] * (report.read - report.kept)]

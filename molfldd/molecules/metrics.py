@@ -36,11 +36,15 @@ def valid(mol: Chem.Mol | None) -> str | None:
 def valid_fragment(mol: Chem.Mol | None) -> str | None:
     """SMILES of the largest fragment if that fragment is `valid`, else None.
 
-    The largest fragment has the most atoms; of several, it is the first.
+    The largest fragment has the most atoms; of several, it is the first. Map numbers of its atoms
+    are no part of it.
     """
     if mol is None or mol.GetNumAtoms() == 0:
         return None
-    smiles = to_smiles(_largest_fragment(mol))
+    fragment = _largest_fragment(mol)
+    for atom in fragment.GetAtoms():
+        atom.SetAtomMapNum(0)
+    smiles = to_smiles(fragment)
     again = None if smiles is None else parse_smiles(smiles)
     return None if again is None else canonical_smiles(again)
 

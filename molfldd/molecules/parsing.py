@@ -69,12 +69,15 @@ def parse_entry(smiles: str, rules: Rules) -> tuple[str, TypedGraph] | str:
         return "not a SMILES"
     if len(Chem.GetMolFrags(mol)) > 1:
         return "in several fragments (salts, mixtures)"
-    if mol.GetNumAtoms() > rules.max_atoms:
-        return f"with more than {rules.max_atoms} atoms"
+    too_large = f"with more than {rules.max_atoms} atoms"
+    if mol.GetNumHeavyAtoms() > rules.max_atoms:
+        return too_large
     try:
         canonical, graph = typed_graph(mol)
     except NotRepresentable:
-        return "with radicals, isotopes, wildcards or special bonds"
+        return "with radicals, isotopes, map numbers, wildcards or special bonds"
+    if len(graph.atoms) > rules.max_atoms:
+        return too_large
     return _outside(graph, rules.vocabulary) or (canonical, graph)
 
 

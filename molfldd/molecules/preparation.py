@@ -8,6 +8,7 @@ About 60 bytes per molecule are held in memory; everything else is on disk.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,7 +31,6 @@ from molfldd.molecules.ragged import Ragged, ranges
 from molfldd.molecules.report import EXAMPLES, ParseReport, shortened
 from molfldd.molecules.store import CACHE_FORMAT, SEAL_BYTES, seal_dataset
 from molfldd.molecules.vocabulary import AtomType, Vocabulary
-from molfldd.storage import atomic_path
 
 REPEATED = "the same as an earlier one"
 """Why a molecule of a source of distinct ones is left out."""
@@ -71,7 +71,9 @@ def prepare(source: Source, path: Path) -> None:
     try:
         with _working_folder(path) as folder, _Spool(folder) as spool:
             _fill(spool, source)
-            _write(spool, source, path)
+            whole = folder / "whole"
+            _write(spool, source, whole)
+            os.replace(whole, path)
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -214,9 +216,8 @@ def _write(spool: _Spool, source: Source, path: Path) -> None:
         "parts": json.dumps({} if source.distinct else spool.parts),
         "report": json.dumps(report.to_json()),
     }
-    with atomic_path(path) as temporary:
-        write_mapped(temporary, _arrays(spool, vocabulary, text, rows), metadata)
-        seal_dataset(temporary)
+    write_mapped(path, _arrays(spool, vocabulary, text, rows), metadata)
+    seal_dataset(path)
 
 
 def _without_repeated(

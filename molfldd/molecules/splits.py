@@ -43,15 +43,16 @@ def split_by_file(
 
     The file holds a list of integers, or a mapping with one under "valid_idxs"; strings of digits
     are accepted. "gdb": they are `ids`, from 1 on. "rows": they are rows of the source, from 0 on,
-    so one less than `ids`. A data set without `ids` counts its own rows. Numbers of molecules
-    that the data set leaves out are ignored (QM9: the uncharacterised ones).
+    so one less than `ids`. Numbers of molecules that the data set leaves out are ignored (QM9: the
+    uncharacterised ones).
     Raises `UsageError` if the file cannot be used with this data set.
     """
     numbers = _read_indices(path) + 1 - _FIRST_NUMBER[convention]
     ids = dataset.ids
-    if not numbers.size or numbers.min() < 1 or numbers.max() > ids.max():
+    last = max(int(ids.max()), dataset.report.read if dataset.report else 0)
+    if not numbers.size or numbers.min() < 1 or numbers.max() > last:
         raise UsageError(
-            f"the split {path} is empty or exceeds the {ids.max():,} molecules of {dataset.name}, "
+            f"the split {path} is empty or exceeds the {last:,} molecules of {dataset.name}, "
             f"counted by the convention {convention!r}; choose the other one or another file"
         )
     is_test = np.isin(ids, numbers)
@@ -71,7 +72,7 @@ def _read_indices(path: Path) -> NDArray[np.int64]:
         content = json.loads(path.read_text(encoding="utf-8"))
         indices = content["valid_idxs"] if isinstance(content, dict) else content
         return np.array([int(index) for index in indices], np.int64)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UsageError(
             f"cannot read the split {path}: {error!r}; it must be a JSON list of integers "
             'or {"valid_idxs": [...]}'

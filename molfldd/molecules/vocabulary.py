@@ -25,6 +25,7 @@ BOND_ORDERS: tuple[Chem.BondType | None, ...] = (
 NO_BOND = 0
 
 _ATOM_NAME = re.compile(r"([A-Z][a-z]?)(?:([+-])(\d*))?")
+_ELEMENTS = frozenset(map(Chem.GetPeriodicTable().GetElementSymbol, range(1, 119)))
 _MAX_ATOM_TYPES = 256
 
 
@@ -45,7 +46,7 @@ def parse_atom_name(name: str) -> AtomType:
     Raises `MolflddError` if the text is not an element symbol with an optional charge.
     """
     match = _ATOM_NAME.fullmatch(name)
-    if match is None:
+    if match is None or match[1] not in _ELEMENTS:
         raise MolflddError(f'atom name {name!r} is not a symbol with a charge such as "N+" or "C"')
     symbol, sign, size = match.groups()
     charge = int(size or 1) if sign else 0

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from molfldd.errors import MolflddError, UsageError
+from molfldd.messages import say
 from molfldd.splitting import in_test_split
 from molfldd.text.files import read_texts
 from molfldd.text.tokenizer import BYTES, encode
@@ -58,11 +58,6 @@ class Corpus:
 
     train: list[str]
     test: list[str]
-
-
-def say(message: str) -> None:
-    """Print a line on stderr."""
-    Console(stderr=True).print(message, soft_wrap=True, markup=False, highlight=False)
 
 
 def left_out(source: str, read: int, skipped: Counter[str]) -> str:

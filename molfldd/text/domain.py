@@ -14,6 +14,7 @@ from torch import nn
 
 from molfldd.core.blocks import Block, Codes, Examples
 from molfldd.domain import Data, Domain, Report, Writer
+from molfldd.messages import say
 from molfldd.text.datasets import (
     Encoded,
     TextData,
@@ -21,7 +22,6 @@ from molfldd.text.datasets import (
     fingerprint,
     left_out,
     read_corpus,
-    say,
 )
 from molfldd.text.files import one_line, read_texts, write_texts
 from molfldd.text.metrics import diversity, known_words, words

@@ -77,7 +77,7 @@ def test_evaluate_model_compares_with_its_own_data(
         (["missing.smi"], "missing.smi"),
         (["some.docx"], ".docx"),
         (["some.smi", "--out", "report.txt"], ".json"),
-        (["some.smi", "--out", "nowhere/report.json"], "no writable directory"),
+        (["some.smi", "--out", "nowhere/report.json"], "there is no directory nowhere"),
         (["some.smi", "--reference", "zinc99"], "no reference 'zinc99'"),
         (["some.smi", "--reference", "missing.smi"], "missing.smi"),
         (["some.smi", "--num", "3"], "--num, --seed, --devices, --steps, --joint"),

@@ -173,7 +173,7 @@ def test_vocabulary_order_and_json() -> None:
     assert vocabulary.index(("O", -1)) == 3
 
 
-@pytest.mark.parametrize("names", [["C", "C"], ["c"], ["N++"], [""]])
+@pytest.mark.parametrize("names", [["C", "C"], ["c"], ["N++"], [""], ["C", "Xx"]])
 def test_bad_vocabularies_are_refused(names: list[str]) -> None:
     with pytest.raises(MolflddError):
         Vocabulary.from_json(names)

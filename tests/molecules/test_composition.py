@@ -60,6 +60,12 @@ def test_the_order_of_the_atoms_does_not_matter(smiles: str, chance: random.Rand
     assert composition(other, ELEMENTS) == composition(mol, ELEMENTS)
 
 
+def test_bonds_of_other_kinds_are_counted_too() -> None:
+    """Sanitizing makes the fourth bond of a nitrogen to a metal a dative one."""
+    mol = Chem.MolFromSmiles("C[N](C)(C)->[Zn]")
+    assert parts(mol)["N~Zn"] == 1
+
+
 @pytest.mark.parametrize("smiles", SMILES)
 def test_every_atom_bond_and_ring_is_counted_once(smiles: str) -> None:
     mol = Chem.MolFromSmiles(smiles)

@@ -53,7 +53,7 @@ def test_broken_lines_are_counted_and_not_fatal() -> None:
     assert report.skipped == {
         "not a SMILES": 2,
         "without a SMILES": 1,
-        "with radicals, isotopes, wildcards or special bonds": 1,
+        "with radicals, isotopes, map numbers, wildcards or special bonds": 1,
         "with F, not in the vocabulary": 1,
         "with more than 255 atoms": 1,
     }
@@ -208,7 +208,19 @@ def test_split_file_counts_molecules_of_the_source(
     assert len(train) == len(without_id_4) - len(test)
 
 
-@pytest.mark.parametrize("content", ["{}", "[1, ", '["a"]', "[]", "[195]", "[-1]", "3", None])
+def test_a_split_file_may_name_a_last_line_that_was_skipped(tmp_path: Path) -> None:
+    dataset, _ = build_dataset("own", ["C", "CC", "CCC", "CCCC", "C1CC"])
+    path = tmp_path / "split.json"
+    path.write_text("[2, 5]")
+    assert split_by_file(dataset, path, "gdb")[1].ids.tolist() == [2]
+    path.write_text("[2, 6]")
+    with pytest.raises(UsageError, match="exceeds the 5 molecules"):
+        split_by_file(dataset, path, "gdb")
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[1, ", '["a"]', "[]", "[195]", "[-1]", "3", f"[{10**30}]", None]
+)
 def test_unusable_split_file(dataset: MoleculeDataset, tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "split.json"
     if content is not None:

@@ -1,5 +1,7 @@
 import csv
 import gzip
+import resource
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -149,6 +151,7 @@ def test_smi_lines_with_names_and_gaps(tmp_path: Path) -> None:
         ("id,SMILES\n1,CCO\n2\n3,C\n", None, ["CCO", "C"]),
         ("structure,x\nCCO,1\nC,2\n", None, ["CCO", "C"]),
         ("x,Structure\n1,CCO\n2,C\n", "structure", ["CCO", "C"]),
+        ("\n \nid,smiles\n1,CCO\n", " Smiles ", ["CCO"]),
         ("", None, []),
     ],
 )
@@ -177,9 +180,53 @@ def test_broken_sdf_records_are_counted(tmp_path: Path, packed: bool) -> None:
     assert report == ParseReport(3, 2, {"without a SMILES": 1})
 
 
+def test_quotation_marks_in_a_table_with_tabs_are_characters(tmp_path: Path) -> None:
+    path = tmp_path / "in.tsv"
+    path.write_text('smiles\tname\nCCO\t"5-inch\nCCN\tb\n')
+    assert read_smiles(path)[0] == ["CCO", "CCN"]
+
+
+@pytest.mark.parametrize("tail", ["", "\n", "\r\n", " \n\n"])
+def test_nothing_follows_the_last_record_of_an_sdf(tmp_path: Path, tail: str) -> None:
+    path = tmp_path / "in.sdf"
+    write_molecules(path, [parse_smiles("CCO"), parse_smiles("C#N")])
+    text = path.read_text().replace("$$$$", "> <note>\n$$$$ no end\n\n$$$$") + tail
+    path.write_bytes(text.encode())
+    assert read_smiles(path) == (["CCO", "C#N"], ParseReport(2, 2, {}))
+
+
+def test_an_sdf_without_its_last_line_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "in.sdf"
+    write_molecules(path, [parse_smiles("CCO"), parse_smiles("C#N")])
+    path.write_text(path.read_text().removesuffix("$$$$\n"))
+    assert read_smiles(path)[0] == ["CCO", "C#N"]
+
+
+@pytest.mark.parametrize("suffix", [".sdf", ".smi", ".csv"])
+def test_a_full_disk_is_noticed(mols: list[Chem.Mol | None], tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write_molecules(path, mols * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "in.smi").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "in.csv.gz").write_bytes(b"no gzip")
-    for name in ("missing.smi", "in.pdf", "in.smi", "in.csv.gz", "in.gz"):
+    (tmp_path / "in.sdf.gz").write_bytes(b"no gzip")
+    cut = gzip.compress(b"CCO\n" * 1000)[:-20]
+    for name in ("cut.smi.gz", "cut.sdf.gz"):
+        (tmp_path / name).write_bytes(cut)
+    for name in ("missing.smi", "in.pdf", "in.smi", "in.csv.gz", "in.gz", "in.sdf.gz"):
+        with pytest.raises(UsageError, match="cannot read"):
+            read_smiles(tmp_path / name)
+    for name in ("cut.smi.gz", "cut.sdf.gz"):
         with pytest.raises(UsageError, match="cannot read"):
             read_smiles(tmp_path / name)

@@ -83,6 +83,12 @@ def test_largest_fragment_counts_atoms_and_takes_the_first_of_equals() -> None:
     assert metrics.valid_fragment(two(build("O"), build("N"))) == "O"
 
 
+def test_map_numbers_make_no_other_molecule() -> None:
+    mapped = [Chem.MolFromSmiles(text) for text in ("CCO", "[CH3:1][CH2:2][OH:3]", "C[CH2:7]O")]
+    assert metrics.distinct(map(metrics.valid, mapped)) == {"CCO"}
+    assert [atom.GetAtomMapNum() for atom in mapped[1].GetAtoms()] == [1, 2, 3]
+
+
 def test_smiles_have_no_stereo() -> None:
     mol = Chem.MolFromSmiles("C/C=C/[C@H](N)O")
     assert metrics.valid(mol) == metrics.valid_fragment(mol) == "CC=CC(N)O"

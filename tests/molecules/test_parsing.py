@@ -12,6 +12,7 @@ from molfldd.molecules.parsing import Entry, Rules, parse_all, parse_chunk, pars
 from molfldd.molecules.vocabulary import Vocabulary
 from molfldd.splitting import content_key
 
+SPECIAL = "with radicals, isotopes, map numbers, wildcards or special bonds"
 CHAINS = list(enumerate(("C" * n + tail for n in range(1, 30) for tail in ("", "O", "N")), 1))
 
 
@@ -24,10 +25,11 @@ CHAINS = list(enumerate(("C" * n + tail for n in range(1, 30) for tail in ("", "
         ("CC.Cl", "in several fragments (salts, mixtures)"),
         ("[Na+].[Cl-]", "in several fragments (salts, mixtures)"),
         ("CCCCC", "with more than 4 atoms"),
-        ("[CH3]", "with radicals, isotopes, wildcards or special bonds"),
-        ("[13CH4]", "with radicals, isotopes, wildcards or special bonds"),
-        ("C*", "with radicals, isotopes, wildcards or special bonds"),
-        ("N->[Fe]", "with radicals, isotopes, wildcards or special bonds"),
+        ("[CH3]", SPECIAL),
+        ("[13CH4]", SPECIAL),
+        ("C*", SPECIAL),
+        ("[CH3:1]C", SPECIAL),
+        ("N->[Fe]", SPECIAL),
         ("C[NH3+]", "with N+, not in the vocabulary"),
         ("CS", "with S, not in the vocabulary"),
     ],
@@ -35,6 +37,18 @@ CHAINS = list(enumerate(("C" * n + tail for n in range(1, 30) for tail in ("", "
 def test_reasons(smiles: str, reason: str) -> None:
     rules = Rules(4, Vocabulary.from_json(["C", "N", "O", "Na+", "Cl-", "Cl", "Fe"]))
     assert parse_entry(smiles, rules) == reason
+
+
+def test_a_hydrogen_that_is_written_is_no_atom() -> None:
+    """Neither in the size nor in the order of the atoms."""
+    written = parse_entry("[H]/N=C(/C)N", Rules(4))
+    implied = parse_entry("CC(N)=N", Rules(4))
+    assert not isinstance(written, str)
+    assert not isinstance(implied, str)
+    assert written[0] == implied[0] == "CC(=N)N"
+    assert written[1].atoms == implied[1].atoms
+    assert (written[1].bonds == implied[1].bonds).all()
+    assert parse_entry("[H]/N=C(/CC)N", Rules(4)) == "with more than 4 atoms"
 
 
 def test_usable_molecules_have_graphs() -> None:

@@ -115,8 +115,9 @@ def test_a_failing_source_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("last", ["write_mapped", "seal_dataset"])
 def test_an_interrupted_preparation_is_noticed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], last: str
 ) -> None:
     code = f"""
     import os
@@ -124,7 +125,7 @@ def test_an_interrupted_preparation_is_noticed(
     from molfldd.molecules.preparation import Source, prepare
     from molfldd.molecules import preparation
 
-    preparation.write_mapped = lambda *_: os._exit(1)
+    preparation.{last} = lambda *_: os._exit(1)
     prepare(Source("killed", "1", {{"all": lambda: [(1, "CCO")]}}), Path({str(tmp_path)!r}) / "set")
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +92,20 @@ def test_a_copy_of_zinc250k_is_zinc250k(zinc: Path, tmp_path: Path) -> None:
     assert mine.load()[1].smiles == ["CC(C)O", "CCBr"]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "kept"),
+    [({"max_atoms": 3}, {"CNC", "C[NH2+]C", "CCBr"}), ({"atoms": ("C", "O")}, {"CC(C)O"})],
+)
+def test_of_a_copy_molecules_can_be_left_out(
+    zinc: Path, capsys: pytest.CaptureFixture[str], chosen: dict[str, Any], kept: set[str]
+) -> None:
+    mine = MoleculeData("zinc250k", path=str(zinc), **chosen)
+    assert set(mine.load_all().smiles) <= kept
+    assert "is read as any file, not as zinc250k" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="no column 'structure'"):
+        MoleculeData("zinc250k", path=str(zinc), smiles_column="structure").load_all()
+
+
 def test_another_file_is_not_zinc250k(
     zinc: Path, chains: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,6 +181,12 @@ def test_moses_brings_the_statistics_of_its_test_part(
     assert found.count == 7
     assert (found.mean == brought["mu"]).all()
     assert (found.covariance == brought["sigma"]).all()
+    mine = tmp_path / "mine.smi"
+    mine.write_text("\n".join("C" * n for n in range(1, 40)))
+    own = MoleculeData("moses", path=str(mine), test_fraction=0.4)
+    compared = comparison_with("moses", own).reference
+    assert compared is not None
+    assert reference_statistics(compared).count == len(compared)
 
 
 def test_moses_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
