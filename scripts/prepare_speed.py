@@ -1,22 +1,4 @@
-"""Measure the preparation of a data set: molecules per second and core, bytes, memory.
-
-By processor time, on one core of a shared machine, RDKit 2026.09.1, 2026-11-24:
-
-========  =========  ====================  ==================
-source    molecules  molecules/s per core  bytes per molecule
-========  =========  ====================  ==================
-qm9          20,000                 3,344                  68
-zinc250k     10,000                 1,300                 791
-moses        10,000                 1,425                 396
-========  =========  ====================  ==================
-
-A molecule of n atoms, padded to the largest size m, takes m + m (m - 1) / 2 bytes for its graph,
-9 for size and number, and its SMILES with a newline.
-
-Writing the cache file of 1,600,000 molecules (2,000 of MOSES, repeated) takes 4 s of processor time
-on top of parsing them, at most 246 MB of memory besides mapped files, and 635 MB of disk for the
-file; opening it, with the check of its content, 0.4 s.
-"""
+"""Measure the preparation of a data set: molecules per second and core, bytes, memory."""
 
 from __future__ import annotations
 

@@ -88,10 +88,13 @@ def to_pyg(graph: MoleculeGraph) -> "Data":
 def from_pyg(data: "Data") -> MoleculeGraph:
     """Molecule graph of data with the tensors that `to_pyg` gives; the inverse of `to_pyg`.
 
-    An edge given in one direction only is a bond as well.
+    An edge given in one direction only is a bond as well. Raises `MolflddError` for an edge from a
+    node to itself.
     """
     atoms = data.x.cpu().numpy().astype(np.uint8)
     first, second = np.sort(data.edge_index.cpu().numpy(), axis=0)
+    if (first == second).any():
+        raise MolflddError("an edge goes from a node to itself; a bond needs two atoms")
     bonds = np.zeros(num_pairs(len(atoms)), np.uint8)
     bonds[num_pairs(second) + first] = data.edge_attr.cpu().numpy()
     return MoleculeGraph(atoms, bonds)

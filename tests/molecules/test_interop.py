@@ -75,3 +75,10 @@ def test_pyg_one_direction_is_enough() -> None:
     data = to_pyg(graph)
     data.edge_index, data.edge_attr = data.edge_index[:, 2:], data.edge_attr[2:]
     np.testing.assert_array_equal(from_pyg(data).bonds, graph.bonds)
+
+
+def test_pyg_edge_to_itself_is_refused() -> None:
+    data = to_pyg(graph_of("CC=O"))
+    data.edge_index[1, 0] = data.edge_index[0, 0]
+    with pytest.raises(MolflddError, match="to itself"):
+        from_pyg(data)
