@@ -177,6 +177,13 @@ class Domain(ABC):
         raise UsageError(f"the domain '{cls.name}' evaluates models only, not files")
 
 
+HELD_OUT = 256
+"""Held-out examples are looked at in batches of so many, at most."""
+
+PROBABILITIES = 2**23
+"""Or of fewer, if their elements had more probabilities than this at one step, as tokens do."""
+
+
 @dataclass(frozen=True)
 class Data:
     """Examples of a domain, divided.
@@ -196,7 +203,11 @@ class Data:
     def held_out(self, count: int) -> list[Batch]:
         """So many held-out examples in batches, always the same ones and said in the same way."""
         disguise = torch.Generator().manual_seed(0)
-        return [self.test.drawn(rows, disguise) for rows in torch.split(self.test.some(count), 256)]
+        largest = self.test.sizes.max()[None]
+        each = sum(int(b.length(largest)) * (b.categories + 1) for b in self.domain.blocks)
+        at_once = max(1, min(HELD_OUT, PROBABILITIES // each))
+        rows = torch.split(self.test.some(count), at_once)
+        return [self.test.drawn(part, disguise) for part in rows]
 
 
 DOMAINS = {
