@@ -181,8 +181,8 @@ class Calibration:
         }
         joint = self.manner.joint or self.model.domain.joint
         calibrated = {**asdict(self.plan), "joint": joint, "steps": self.model.steps}
-        bound = self._bound() if "forward" in tree else None
-        metrics = {**header["metrics"], **quality, "bound": bound, "calibrated": calibrated}
+        metrics = {**header["metrics"], **quality, "calibrated": calibrated}
+        metrics |= {"bound": self._bound() if "forward" in tree else None, "other_bounds": {}}
         write_checkpoint(out, {**header, "metrics": metrics}, tree)
 
     def _bound(self) -> float:

@@ -9,6 +9,7 @@ the noise of the gradient show it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,11 @@ def complaints(report: BoundReport, soft_bound: float | None) -> list[str]:
         soft_bound: What training on relaxed samples reports, nats per example, if it does so.
     """
     found = []
+    if math.isinf(report.size):
+        found.append(
+            "the bound is infinite: some held-out example has a size that no training example has, "
+            "and p(n) is 0 there; the KL by step is as it is"
+        )
     steps, used = len(report.kl), report.steps_in_use
     if used < steps:
         per_step = report.kl.sum(-1)
@@ -55,8 +61,9 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         MolflddError: if the file cannot be read or is no log with at least one evaluation.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        entries: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
+        entries: list[dict[str, Any]] = [json.loads(line) for line in whole]
         evaluated = any(entry["event"] == "evaluate" for entry in entries)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"

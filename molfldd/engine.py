@@ -14,6 +14,9 @@ from lightning_fabric import Fabric
 
 from molfldd.errors import UsageError
 
+PRECISIONS = ("auto", "32-true", "bf16-mixed")
+"""Half precision is too small for the gradients, and pure bfloat16 for the weights."""
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -23,8 +26,7 @@ class Engine:
         accelerator: "cpu", "cuda", "auto", ...
         devices: Processes on this machine.
         nodes: Machines.
-        precision: Fabric's name, such as "32-true" or "bf16-mixed"; "auto" picks bfloat16 where
-            the hardware computes it.
+        precision: One of ``PRECISIONS``; "auto" picks bfloat16 where the hardware computes it.
     """
 
     accelerator: str = "auto"
@@ -35,10 +37,9 @@ class Engine:
     def __post_init__(self) -> None:
         if self.devices < 1 or self.nodes < 1:
             raise UsageError("the numbers of devices and nodes must be at least 1")
-        if self.precision.startswith("16"):
+        if self.precision not in PRECISIONS:
             raise UsageError(
-                f"--precision {self.precision}: half precision is too small for the gradients; use "
-                "bf16-mixed or 32-true"
+                f"there is no --precision {self.precision}; known are: {', '.join(PRECISIONS)}"
             )
 
     def check_batch(self, batch_size: int) -> None:
@@ -60,7 +61,7 @@ class Engine:
                 num_nodes=self.nodes,
                 precision=precision,
             )
-        except (ValueError, RuntimeError, TypeError) as error:
+        except (ValueError, RuntimeError, TypeError, ImportError) as error:
             raise UsageError(f"cannot set up the device: {' '.join(str(error).split())}") from error
         fabric.launch()
         return fabric

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -38,6 +39,9 @@ from molfldd.domain import Data, Domain, domain_class
 from molfldd.errors import MolflddError, UsageError
 
 _PRETRAINED = Path(__file__).parent / "pretrained"
+
+COLDEST = 1e-4
+"""Below this temperature log p / T is beyond what single precision can hold."""
 
 _PRIORS: dict[str, Callable[[Data], Prior]] = {
     "uniform": lambda data: uniform_prior(data.domain.blocks),
@@ -148,11 +152,18 @@ class Model:
         """The number of steps the model samples in."""
         return self.sampler.steps
 
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """The metrics of the checkpoint, with the bound in the number of steps it samples in."""
+        if self.steps == self.sampler.reverse.clock.walks[0]:
+            return self.metrics
+        return {**self.metrics, "bound": self.metrics.get("other_bounds", {}).get(str(self.steps))}
+
     def drawing(self, manner: Manner) -> Model:
         """The model drawing in a certain manner.
 
         Raises:
-            UsageError: if the domain has no such joint draw, the temperature is not positive, or
+            UsageError: if the domain has no such joint draw, the temperature is out of range, or
                 it was not trained for so many steps.
         """
         joint, known = manner.joint or self.domain.joint, self.domain.joint_draws()
@@ -161,8 +172,11 @@ class Model:
                 f"elements of {self.domain.plural} cannot be drawn '{joint}'; known are: "
                 f"{', '.join(known)}"
             )
-        if manner.temperature <= 0:
-            raise UsageError(f"the temperature must be positive, got {manner.temperature:g}")
+        if not COLDEST <= manner.temperature < math.inf:
+            raise UsageError(
+                f"the temperature must be at least {COLDEST:g} and finite, got "
+                f"{manner.temperature:g}"
+            )
         model = self.in_steps(manner.steps)
         model.sampler.joint, model.sampler.temperature = known[joint], manner.temperature
         return model

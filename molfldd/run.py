@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -108,6 +109,11 @@ class Run:
             raise MolflddError(
                 f"{path} does not fit this recipe; resume with the recipe it was started with"
             ) from error
+        if self.trainer.iteration > self.trainer.total_iterations:
+            raise MolflddError(
+                f"{path} is of {self.trainer.iteration:,} iterations, and the recipe has "
+                f"{self.trainer.total_iterations:,}; give its phases more"
+            )
         self.metrics = header["metrics"]
         self.seconds = float(self.metrics["seconds"])
         self._cut_log(self.trainer.iteration)
@@ -128,7 +134,7 @@ class Run:
         path = self.folder / LOG
         if self.leads and path.is_file():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if json.loads(line)["iteration"] <= iteration]
+            kept = [line for line in lines if _iteration(line) <= iteration]
             with atomic_path(path) as partial:
                 partial.write_text("".join(kept), encoding="utf-8")
 
@@ -236,7 +242,8 @@ class Run:
             return
         report = self.bound()
         quality = rounded(self.quality())
-        self.metrics = {"evaluated_at": number, "bound": round(report.total, 4), **quality}
+        content, others = report.to_json(), self._other_bounds()
+        self.metrics = {"evaluated_at": number, "bound": content["bound"], **quality, **others}
         self.sample_quality = quality
         self.log(
             {
@@ -244,8 +251,8 @@ class Run:
                 "iteration": number,
                 "seconds": round(self.seconds, 1),
                 **quality,
-                **report.to_json(),
-                **self._other_bounds(),
+                **content,
+                **others,
             }
         )
         for message in complaints(report, self.soft_bound):
@@ -254,7 +261,7 @@ class Run:
     def _other_bounds(self) -> dict[str, Any]:
         """The bounds in the other numbers of steps, if there are any."""
         others = self.trainer.diffusion.clock.walks[1:]
-        bounds = {str(steps): round(self.bound(steps).total, 4) for steps in others}
+        bounds = {str(steps): self.bound(steps).to_json()["bound"] for steps in others}
         return {"other_bounds": bounds} if others else {}
 
     def bound(self, steps: int | None = None) -> BoundReport:
@@ -328,6 +335,14 @@ class Run:
                 )
 
             yield show
+
+
+def _iteration(line: str) -> float:
+    """Of a line of the log; infinite for one that was cut when the disk was full."""
+    try:
+        return float(json.loads(line)["iteration"])
+    except ValueError:
+        return math.inf
 
 
 def halved(module: torch.nn.Module) -> dict[str, torch.Tensor]:

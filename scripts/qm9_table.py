@@ -94,7 +94,7 @@ def model_row(name: str, manner: Manner, num: int, seeds: int, reference: list[s
     """An embedded model or a checkpoint, sampled and scored."""
     model = load_model(pretrained_path(name)).drawing(manner)
     draws = Draws(model, num, seeds, reference)
-    report = model.domain.evaluate(draws, model.config.data, model.metrics, None).to_json()
+    report = model.domain.evaluate(draws, model.config.data, model.recorded, None).to_json()
     mean = {
         **_mapping(report, "mean" if seeds > 1 else "scores"),
         "fcd_gdss": fmean(draws.distances),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,15 @@ def report(kl: list[float]) -> BoundReport:
 def test_a_healthy_run_gets_no_complaint() -> None:
     assert complaints(report([1.0, 2.0, 0.5]), None) == []
     assert complaints(report([1.0, 2.0, 0.5]), 3.4) == []
+
+
+def test_a_size_never_seen_is_named() -> None:
+    unseen = dataclasses.replace(report([1.0, 2.0]), size=math.inf)
+    (message,) = complaints(unseen, None)
+    assert message.startswith("the bound is infinite: some held-out example has a size")
+    content = json.loads(json.dumps(unseen.to_json(), allow_nan=False))
+    assert content["bound"] is None
+    assert content["kl"] == {"letters": [1.0, 2.0]}
 
 
 def test_idle_steps_are_named() -> None:
@@ -107,6 +118,13 @@ def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> 
     path.write_text(content)
     with pytest.raises(MolflddError, match=message):
         read_log(path)
+
+
+def test_a_last_line_that_was_cut_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    whole = entry("evaluate", 1)
+    path.write_text(f"{whole}\n{whole[:-9]}")
+    assert read_log(path) == [json.loads(whole)]
 
 
 def test_unreadable_log_is_refused(tmp_path: Path) -> None:

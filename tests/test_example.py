@@ -39,7 +39,7 @@ def test_it_trains_and_samples_what_it_was_shown(tmp_path: Path) -> None:
     run("train", str(EXAMPLES / "dna.yaml"), "--out", "run", *short, *quick, cwd=tmp_path)
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert "gc" in next(entry for entry in log if entry["event"] == "evaluate")
-    arguments = ["--checkpoint", "run/model.safetensors", "--num", "50"]
+    arguments = ["--checkpoint", "run/model.safetensors", "--num", "50", "--devices", "2"]
     sampled = run("sample", *arguments, cwd=tmp_path).split()
     assert len(sampled) == 50
     assert {len(gene) for gene in sampled} <= set(range(7, 29))

@@ -75,6 +75,7 @@ class Dna(Domain):
         return cls(**content)
 
 
+DOMAINS["dna"] = "dna:Dna"
+
 if __name__ == "__main__":
-    DOMAINS["dna"] = "dna:Dna"
     run()

@@ -82,6 +82,8 @@ def evaluate(
     of stereochemistry, program versions and a hash of the reference. What cannot be read as a
     molecule counts as not valid.
     """
+    if seed and len(set(seed)) < len(seed):
+        raise UsageError("--seed: the same seed twice gives the same examples twice")
     if out is not None:
         from molfldd.storage import check_writable
 
@@ -134,7 +136,7 @@ def _evaluate_model(
             drawn = drawer.batches(Model.draw, seed, batches(count, batch_size))
             yield list(Generation(drawn, title, total))
 
-    return domain.evaluate(draws(), model.config.data, model.metrics, reference)
+    return domain.evaluate(draws(), model.config.data, model.recorded, reference)
 
 
 def _show(report: Report) -> None:

@@ -80,7 +80,8 @@ def train(
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda, mps, ...")] = "auto",
     precision: Annotated[
-        str, typer.Option(help="auto (bfloat16 where there is hardware for it), 32-true, ...")
+        str,
+        typer.Option(help="auto (bfloat16 where there is hardware for it), 32-true, bf16-mixed."),
     ] = "auto",
 ) -> None:
     """Train a model by a recipe, in a folder of its own.
@@ -140,7 +141,7 @@ def _config(
 ) -> Config[Any, Any]:
     """The recipe, or what is in the folder when resuming; both with the assignments."""
     from molfldd.config import override, parse_config, read_recipe
-    from molfldd.run import STATE
+    from molfldd.run import MODEL, STATE
 
     started = (folder / STATE).is_file()
     if resume and not started:
@@ -149,6 +150,10 @@ def _config(
         raise UsageError(
             f"{folder} already holds a training; continue it with --resume, "
             "or choose another folder with --out"
+        )
+    if (folder / MODEL).is_file() and not started:
+        raise UsageError(
+            f"{folder} already holds a model, {MODEL}; choose another folder with --out"
         )
     content = read_recipe(str(folder / CONFIG) if resume else recipe)
     return parse_config(override(content, assignments))
@@ -174,10 +179,14 @@ def _start_from(run: Run, init: str) -> None:
 
 def _prepare(run: Run, resume: bool) -> None:
     """Load the state or begin the folder, and say what is going to happen."""
+    from molfldd.run import LOG
+
     if resume:
         run.resume()
     if not run.leads:
         return
+    if not resume:
+        (run.folder / LOG).unlink(missing_ok=True)
     _write_config(run)
     done, total = run.trainer.iteration, run.trainer.total_iterations
     typer.echo(

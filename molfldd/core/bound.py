@@ -11,6 +11,7 @@ from one random t needs the factor T.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -175,12 +176,17 @@ class BoundReport:
             )
         }
         return {
-            "bound": round(self.total, 4),
-            "size": round(self.size, 4),
+            "bound": _finite(self.total),
+            "size": _finite(self.size),
             "prior": round(self.prior, 6),
             "steps_in_use": self.steps_in_use,
             **per_block,
         }
+
+
+def _finite(value: float) -> float | None:
+    """Rounded for a log; None where it is infinite, which JSON has no word for."""
+    return round(value, 4) if math.isfinite(value) else None
 
 
 class _Tally:

@@ -103,6 +103,8 @@ class TrainingOptions:
             raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
         if not self.clip > 0:
             raise ValueError(f"clip must be positive, got {self.clip}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must lie in [0, 2^63), got {self.seed}")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
 

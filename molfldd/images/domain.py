@@ -24,6 +24,9 @@ from molfldd.images.network import PIXELS, PatchTransformer, PatchTransformerCon
 _GREYS = np.array([0, 255, MASKED], np.uint8)
 """How black, white and masked pixels are shown."""
 
+SMALLEST = 4
+"""Pixels of a side that the classifier needs."""
+
 STROKE = 1 / 28
 """Within this share of an image's side pixels are drawn alike: about half a stroke's width."""
 
@@ -56,6 +59,11 @@ class Images(Domain):
     def load(cls, config: ImageData) -> Data:
         """Read or download the images, and make them black and white."""
         dataset = load_dataset(config)
+        if min(dataset.shape) < SMALLEST or min(len(dataset.train), len(dataset.test)) < 2:
+            raise UsageError(
+                f"the images of {config.name} are too small or too few: their sides must have "
+                f"{SMALLEST} pixels, and there must be two for training and two held out"
+            )
         domain = cls(dataset.shape, config)
         train, test = domain.examples(dataset.train), domain.examples(dataset.test)
         return Data(domain, train, test, dataset.fingerprint)

@@ -95,6 +95,7 @@ class Protocol:
         data: The data set.
         binarization: How grey became black and white.
         fingerprint: SHA-256 of the data set.
+        floor: Number of training images that the floor is of.
     """
 
     samples: int
@@ -104,6 +105,7 @@ class Protocol:
     data: str
     binarization: str
     fingerprint: str
+    floor: int
 
     def lines(self) -> list[str]:
         """The protocol in words, for below a table."""
@@ -112,6 +114,7 @@ class Protocol:
             f"binarized by {self.binarization}, sha256 {self.fingerprint}",
             f"classifier: trained on {self.training:,} images, accuracy {100 * self.accuracy:.2f} "
             "% on the held-out ones",
+            f"real images: {self.floor:,} of those it was trained on",
         ]
 
 
@@ -148,7 +151,7 @@ class ImageReport:
             table.add_column(heading, justify="left" if heading == "score" else "right")
         table.add_column("of what")
         bound = "-" if self.bits_per_dim is None else f"{self.bits_per_dim:.4f}"
-        table.add_row("bits_per_dim", bound, "-", "bound per pixel, held-out images")
+        table.add_row("bits_per_dim", bound, "-", "bound per pixel, its own held-out images")
         for name, (digits, factor, unit, meaning) in _SCORES.items():
             spread = None if self.spread is None else factor * getattr(self.spread, name)
             value = f"{factor * getattr(self.mean, name):.{digits}f}"
@@ -202,6 +205,7 @@ def evaluate(
             config.name,
             config.binarization,
             dataset.fingerprint,
+            min(counts[0], len(dataset.train)),
         ),
     )
 

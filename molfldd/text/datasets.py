@@ -25,6 +25,9 @@ ROCSTORIES = "https://www.cs.rochester.edu/nlp/rocstories/"
 """Where the authors of the corpus ask for a name and an address before they send it."""
 
 
+MOST_TOKENS = 1_000_000
+
+
 @dataclass(frozen=True)
 class TextData:
     """Which texts to train on, and how they become tokens.
@@ -46,8 +49,10 @@ class TextData:
     def __post_init__(self) -> None:
         if not 0 < self.test_fraction < 1:
             raise ValueError(f"test_fraction must lie in (0, 1), got {self.test_fraction}")
-        if self.vocabulary < BYTES:
-            raise ValueError(f"vocabulary must be at least {BYTES}, got {self.vocabulary}")
+        if not BYTES <= self.vocabulary <= MOST_TOKENS:
+            raise ValueError(
+                f"vocabulary must be between {BYTES} and {MOST_TOKENS:,}, got {self.vocabulary}"
+            )
         if self.max_length < 1:
             raise ValueError(f"max_length must be at least 1, got {self.max_length}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Self
@@ -28,6 +29,7 @@ from molfldd.text.metrics import diversity, known_words, words
 from molfldd.text.network import TOKENS, Transformer, TransformerConfig
 from molfldd.text.tokenizer import (
     cached_tokenizer,
+    codes_of,
     decode,
     parse_tokenizer,
     read_tokenizer,
@@ -88,7 +90,11 @@ class Text(Domain):
     @property
     def blocks(self) -> tuple[Block, ...]:
         """The tokens, with one category for each of the vocabulary."""
-        return (Block(TOKENS, self.tokenizer.get_vocab_size(), torch.Tensor.clone),)
+        return self._blocks
+
+    @cached_property
+    def _blocks(self) -> tuple[Block, ...]:
+        return (Block(TOKENS, codes_of(self.tokenizer), torch.Tensor.clone),)
 
     def network(
         self, config: TransformerConfig, inputs: Mapping[str, int], outputs: Mapping[str, int]

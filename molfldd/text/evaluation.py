@@ -18,8 +18,17 @@ from statistics import fmean, stdev
 from rich.table import Table
 
 from molfldd.errors import UsageError
+from molfldd.splitting import content_key
 from molfldd.text.files import read_texts
-from molfldd.text.judges import GPT2, MAX_TOKENS, Encoder, Features, Judge, mauve
+from molfldd.text.judges import (
+    GPT2,
+    MAX_TOKENS,
+    Encoder,
+    Features,
+    Judge,
+    mauve,
+    mauve_package,
+)
 from molfldd.text.metrics import diversity, memorization, words
 
 JUDGE = "MOLFLDD_JUDGE"
@@ -33,7 +42,7 @@ MEANING = {
     "div": "different n-grams of all, product over n = 2, 3, 4",
     "mem": "4-grams that occur in the training texts, of all",
     "words": "words and punctuation marks per text",
-    "bound": "bound on -log p of held-out texts, nats per text",
+    "bound": "bound on -log p of the model's own held-out texts, nats per text",
     "bound_token": "the same, nats per token",
 }
 """What each score says, in the words of the tables."""
@@ -193,6 +202,8 @@ class Judges:
     def chosen(cls) -> Judges:
         """Those that the environment names; raises ``MolflddError`` if one cannot be loaded."""
         judge, encoder = os.environ.get(JUDGE), os.environ.get(ENCODER)
+        if encoder:
+            mauve_package()
         return cls(Judge.load(judge) if judge else None, Encoder.load(encoder) if encoder else None)
 
 
@@ -220,7 +231,7 @@ def evaluate(
     def reference_features(count: int) -> Features | None:
         if judges.encoder is None or comparison.reference is None:
             return None
-        return judges.encoder.features(comparison.reference[:count])
+        return judges.encoder.features(chosen(comparison.reference, count))
 
     runs, samples = [], 0
     for texts in draws:
@@ -261,6 +272,11 @@ def _score(
         bound=bound.nats,
         bound_token=bound.per_token,
     )
+
+
+def chosen(texts: Sequence[str], count: int) -> list[str]:
+    """So many of the texts, by their hashes, so that their order in a file does not matter."""
+    return sorted(texts, key=content_key)[:count]
 
 
 def content_hash(texts: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TextIO, cast
@@ -52,7 +53,7 @@ def read_texts(path: Path) -> list[str]:
     try:
         with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig") as file:
             return list(_READERS[suffix](cast(TextIO, file)))
-    except (OSError, EOFError, ValueError, csv.Error) as error:
+    except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
         raise UsageError(f"cannot read {path}: {error}; check the path and the format") from error
 
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor
 
 from molfldd.errors import MolflddError
@@ -66,7 +67,7 @@ class _Loaded:
             model = cls._model_class(transformers).from_pretrained(
                 name_or_folder, dtype=torch.float32, **options
             )
-        except (ImportError, OSError, ValueError, KeyError) as error:
+        except (ImportError, OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
             raise MolflddError(
                 f"cannot load the language model {name}: {reason}; give the path of a folder or "
@@ -81,9 +82,10 @@ class _Loaded:
 
     def _batches(self, texts: Sequence[str], start: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
         """Tokens (B, n) padded at the end and which of them exist, bool (B, n)."""
+        longest = min(MAX_TOKENS, getattr(self.model.config, "max_position_embeddings", MAX_TOKENS))
         for first in range(0, len(texts), _BATCH):
             rows = [
-                [*start, *self.tokenizer(text, add_special_tokens=not start).input_ids][:MAX_TOKENS]
+                [*start, *self.tokenizer(text, add_special_tokens=not start).input_ids][:longest]
                 for text in texts[first : first + _BATCH]
             ]
             sizes = torch.tensor([len(row) for row in rows])
@@ -105,11 +107,13 @@ class Judge(_Loaded):
         """exp of the mean of -log p(token | those before it) of each text, nats.
 
         The first token is judged too, after the model's start token (if it has none, its end
-        token). Texts are not empty.
+        token). Texts are not empty. Raises ``MolflddError`` if it has neither.
         """
         start = self.tokenizer.bos_token_id
         if start is None:
             start = self.tokenizer.eos_token_id
+        if start is None:
+            raise MolflddError(f"the language model {self.name} has no token to begin a text with")
         result: list[float] = []
         for tokens, exists in self._batches(texts, [start]):
             logits = self.model(input_ids=tokens, attention_mask=exists.long()).logits[:, :-1]
@@ -159,8 +163,14 @@ def mauve(generated: Features, reference: Features) -> float:
     Raises:
         MolflddError: if the package mauve-text is not installed.
     """
+    found = mauve_package().compute_mauve(p_features=generated, q_features=reference)
+    return float(found.mauve)
+
+
+def mauve_package() -> Any:
+    """The package mauve-text; raises ``MolflddError`` if it is not installed."""
     try:
-        from mauve import compute_mauve
+        import mauve as package
     except ImportError as error:
         raise MolflddError(_MISSING.format("MAUVE", "mauve-text")) from error
-    return float(compute_mauve(p_features=generated, q_features=reference).mauve)
+    return package

@@ -105,8 +105,21 @@ def parse_tokenizer(content: str, source: str) -> Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Codes of each text, without special tokens."""
-    return [entry.ids for entry in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+    """Codes of each text, without special tokens.
+
+    Raises:
+        UsageError: if the tokenizer has no code for something in them.
+    """
+    try:
+        encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    except Exception as error:  # the library raises nothing narrower
+        raise UsageError(f"the tokenizer cannot encode the texts: {error}") from error
+    return [entry.ids for entry in encoded]
+
+
+def codes_of(tokenizer: Tokenizer) -> int:
+    """How many codes a tokenizer may give; there may be some among them that it never does."""
+    return 1 + max(tokenizer.get_vocab().values())
 
 
 def decode(tokenizer: Tokenizer, codes: Sequence[Sequence[int]]) -> list[str]:

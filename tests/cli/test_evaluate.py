@@ -88,6 +88,7 @@ def test_evaluate_model_compares_with_its_own_data(
         (["some.smi", "--temperature", "0.9"], "--num, --seed, --devices, --steps, --joint"),
         (["empty.smi"], "no molecules"),
         (["zinc99"], "no model 'zinc99'"),
+        (["qm9", "--seed", "1", "--seed", "1"], "the same seed twice"),
     ],
 )
 def test_evaluate_refuses(

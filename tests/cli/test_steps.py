@@ -56,9 +56,11 @@ def test_the_program_takes_one_of_them(molfldd: Command, trained: Path) -> None:
 
 
 def test_its_scores_are_those_of_the_steps(molfldd: Command, trained: Path, tmp_path: Path) -> None:
-    found = {}
+    metrics, found = load_model(trained / MODEL).metrics, {}
+    bounds = {3: metrics["bound"], 2: metrics["other_bounds"]["2"]}
     for steps in (3, 2):
         report = tmp_path / f"{steps}.json"
+        assert load_model(trained / MODEL).in_steps(steps).recorded["bound"] == bounds[steps]
         more = ("--num", 300, "--reference", "none", "--steps", steps, "--out", report)
         assert molfldd("evaluate", trained / MODEL, *more).code == 0
         found[steps] = json.loads(report.read_text())

@@ -182,6 +182,34 @@ def test_existing_training_is_kept(molfldd: Command, recipe: Path, checkpoint: P
     assert checkpoint.with_name(STATE).read_bytes() == before
 
 
+def test_a_model_without_a_state_is_kept(molfldd: Command, recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / MODEL).write_text("precious")
+    result = molfldd("train", recipe, "--out", tmp_path / "mine")
+    assert result.code == 2
+    assert "already holds a model" in result.error
+    assert [path.read_text() for path in (tmp_path / "mine").iterdir()] == ["precious"]
+
+
+def test_leftovers_of_the_log(molfldd: Command, recipe: Path, tmp_path: Path) -> None:
+    """Of a run that left no state they are dropped; a line that was cut does not hinder."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    log = folder / LOG
+    log.write_text('{"event": "train", "iteration": 1}\n')
+    assert molfldd("train", recipe, "--out", folder).code == 0
+    whole = log.read_text()
+    assert not whole.startswith('{"event": "train", "iteration": 1}\n')
+    log.write_text(whole[:-30])
+    assert molfldd("train", recipe, "--out", folder, "--resume").code == 0
+    for line in log.read_text().splitlines():
+        json.loads(line)
+    fewer = ("--resume", "--set", "phases.0.iterations=1", "--set", "phases.1.iterations=1")
+    result = molfldd("train", recipe, "--out", folder, *fewer)
+    assert result.code == 1
+    assert "give its phases more" in result.error
+
+
 def test_nothing_to_resume(molfldd: Command, recipe: Path, tmp_path: Path) -> None:
     result = molfldd("train", recipe, "--out", tmp_path / "new", "--resume")
     assert result.code == 2
@@ -282,7 +310,9 @@ def test_unknown_recipe(molfldd: Command, name: str) -> None:
         (["--devices", "0"], "--devices"),
         (["--nodes", "0"], "--nodes"),
         (["--precision", "3-bit"], "3-bit"),
-        (["--precision", "16-mixed"], "use bf16-mixed or 32-true"),
+        (["--precision", "64-true"], "known are: auto, 32-true, bf16-mixed"),
+        (["--set", "training.seed=99999999999999999999999"], "seed must lie in"),
+        (["--precision", "16-mixed"], "known are: auto, 32-true, bf16-mixed"),
         (["--accelerator", "abacus"], "abacus"),
         (["--devices", "3"], "batch_size"),
     ],

@@ -196,6 +196,16 @@ def test_train_refuses_a_damaged_folder(molfldd, plain, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_images_that_are_too_small_are_refused(molfldd, tmp_path, plain, idx):
+    for part, count in (("train", 5), ("t10k", 5)):
+        images = np.zeros((count, 2, 2), np.uint8)
+        (plain / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
+        (plain / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.zeros(count, np.uint8)))
+    result = molfldd("train", "mnist", "--out", "new", *CPU, "--set", f"data.folder={plain}")
+    assert result[0] == 2
+    assert "too small or too few" in error(result)
+
+
 def test_images_of_a_folder_can_be_trained_on(molfldd, packed):
     changes = ["--set", f"data.folder={packed}", "--set", "network.patch=2"]
     code, _, err = molfldd("train", "mnist", "--out", "run", *SET, *changes, *CPU)

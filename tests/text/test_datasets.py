@@ -60,7 +60,13 @@ def test_too_few_texts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("test_fraction", 0.0), ("test_fraction", 1.0), ("vocabulary", BYTES - 1), ("max_length", 0)],
+    [
+        ("test_fraction", 0.0),
+        ("test_fraction", 1.0),
+        ("vocabulary", BYTES - 1),
+        ("vocabulary", 10**12),
+        ("max_length", 0),
+    ],
 )
 def test_impossible_options(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=key):

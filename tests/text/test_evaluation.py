@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,34 @@ def test_features_do_not_depend_on_the_company(
     assert np.abs(together[0] - together[2]).max() > 1e-4
 
 
+def test_the_order_of_the_reference_does_not_matter(
+    folder: Path, stories: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(Encoder, "features", lambda self, texts: seen.append(texts) or np.eye(3))
+    monkeypatch.setattr("molfldd.text.evaluation.mauve", lambda generated, reference: 1.0)
+    judges = Judges(encoder=Encoder("none", None, None))
+    for order in (stories, stories[::-1], sorted(stories)):
+        evaluate([stories[:9]], Comparison(order, None), judges)
+    references = seen[::2]
+    assert references[0] == references[1] == references[2]
+    assert len(references[0]) == 9
+    assert references[0] != sorted(stories)[:9]
+
+
+def test_a_judge_with_few_positions_or_without_a_first_token(
+    folder: Path, stories: list[str]
+) -> None:
+    judge = Judge.load(str(folder))
+    judge.model.config.n_positions = 12  # which transformers calls max_position_embeddings too
+    assert judge.model.config.max_position_embeddings == 12
+    longest = max(len(exists[0]) for _, exists in judge._batches(stories[:20], [0]))
+    assert longest == 12
+    judge.tokenizer.bos_token = judge.tokenizer.eos_token = None
+    with pytest.raises(MolflddError, match="no token to begin a text with"):
+        judge.perplexities(stories[:2])
+
+
 def test_report_names_the_judges(
     folder: Path, stories: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +150,14 @@ def test_judge_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyP
     pytest.importorskip("transformers")
     with pytest.raises(MolflddError, match="cannot load the language model"):
         Judge.load(str(tmp_path))
+
+
+def test_damaged_weights_of_a_judge(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "judge")
+    weights = tmp_path / "judge" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(MolflddError, match="cannot load the language model"):
+        Judge.load(str(tmp_path / "judge"))
 
 
 def test_mauve_of_equal_and_of_disjoint_features() -> None:

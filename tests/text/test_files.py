@@ -43,6 +43,7 @@ def test_packed(tmp_path: Path, name: str) -> None:
         ("a.csv", b"id,text\n1,x\n", "it has no column 'sentence1'"),
         ("a.csv", b"", "it has no column 'sentence1'"),
         ("a.txt.gz", b"plain", "check the path and the format"),
+        ("a.txt.gz", gzip.compress(b"x" * 999)[:12] + b"\xff" * 9, "check the path and the format"),
         ("b.txt", None, "No such file"),
     ],
 )

@@ -12,6 +12,7 @@ from molfldd.errors import MolflddError, UsageError
 from molfldd.text.tokenizer import (
     BYTES,
     cached_tokenizer,
+    codes_of,
     decode,
     encode,
     parse_tokenizer,
@@ -95,6 +96,16 @@ def test_read_ignores_padding_and_truncation(tmp_path: Path) -> None:
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     read = read_tokenizer(tmp_path / "tokenizer.json")
     assert encode(read, CORPUS) == encode(TOKENIZER, CORPUS)
+
+
+def test_codes_may_have_gaps_and_unknown_words_are_named() -> None:
+    hf = pytest.importorskip("tokenizers")
+    tokenizer = hf.Tokenizer(hf.models.WordLevel({"a": 0, "b": 350}, unk_token="?"))
+    tokenizer.pre_tokenizer = hf.pre_tokenizers.Whitespace()
+    assert codes_of(tokenizer) == 351
+    assert encode(tokenizer, ["a b"]) == [[0, 350]]
+    with pytest.raises(UsageError, match="the tokenizer cannot encode the texts"):
+        encode(tokenizer, ["a c"])
 
 
 def test_unreadable_tokenizer(tmp_path: Path) -> None:
