@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -13,12 +12,13 @@ from torch import Tensor, nn
 from molfldd.checkpoint import load_state, read_checkpoint
 from molfldd.config import Config
 from molfldd.core.diffusion import Diffusion
+from molfldd.domain import Domain
 from molfldd.errors import MolflddError
 from molfldd.model import load_model
 from molfldd.nn.layers import ResidualLayer
 
 
-def take_over(path: Path, diffusion: Diffusion, config: Config[Any, Any], domain: object) -> bool:
+def take_over(path: Path, diffusion: Diffusion, config: Config[Any, Any], domain: Domain) -> bool:
     """Load the networks of a checkpoint into both processes of a training.
 
     The reverse process is always taken over, and may get more components; the forward process if it
@@ -30,7 +30,7 @@ def take_over(path: Path, diffusion: Diffusion, config: Config[Any, Any], domain
         path: The checkpoint.
         diffusion: Both processes.
         config: The recipe they were built by.
-        domain: Its domain as JSON.
+        domain: Its domain.
 
     Returns:
         Whether the forward process was taken over.
@@ -39,10 +39,10 @@ def take_over(path: Path, diffusion: Diffusion, config: Config[Any, Any], domain
         MolflddError: if the checkpoint holds other categories, another network or another kind of
             reverse process.
     """
-    header, tree = read_checkpoint(path)
-    its = load_model(path).config
-    same = header["domain"] == json.loads(json.dumps(domain))
-    reason = None if same else "its data have other categories or sizes"
+    _, tree = read_checkpoint(path)
+    model = load_model(path)
+    its = model.config
+    reason = None if domain.like(model.domain) else "its data have other categories or sizes"
     reason = reason or obstacle(config, its)
     if reason is not None:
         raise MolflddError(f"{path} is no start for this training: {reason}")

@@ -110,6 +110,10 @@ class Domain(ABC):
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """The domain of a checkpoint."""
 
+    def like(self, other: Domain) -> bool:
+        """Whether a network of the other domain means the same here, whatever the examples are."""
+        return type(other) is type(self) and other.to_json() == self.to_json()
+
     def samples(self, drawn: Samples) -> list[Any]:
         """Decoded examples of a batch from the sampler."""
         codes = {name: x.cpu() for name, x in drawn.codes.items()}

@@ -124,8 +124,7 @@ class Run:
 
     def start_from(self, path: Path) -> bool:
         """Begin with the networks of a checkpoint instead of random ones; see ``take_over``."""
-        domain = self.data.domain.to_json()
-        whole = take_over(path, self.trainer.diffusion, self.config, domain)
+        whole = take_over(path, self.trainer.diffusion, self.config, self.data.domain)
         self.trainer.reset_average()
         return whole
 

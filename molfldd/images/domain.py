@@ -149,6 +149,10 @@ class Images(Domain):
             )
         return other
 
+    def like(self, other: Domain) -> bool:
+        """Whether the images have the same shape."""
+        return isinstance(other, Images) and other.shape == self.shape
+
     def to_json(self) -> dict[str, Any]:
         """Shape and data config, without the place where the files lay."""
         return {"shape": list(self.shape), "data": {**asdict(self.data), "folder": None}}

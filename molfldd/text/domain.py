@@ -159,6 +159,12 @@ class Text(Domain):
         comparison = evaluation.comparison_with(reference or "none")
         return evaluation.evaluate([texts], comparison, evaluation.Judges.chosen())
 
+    def like(self, other: Domain) -> bool:
+        """Whether the tokens are the same, and as many at most."""
+        return isinstance(other, Text) and (
+            (other.tokenizer.to_str(), other.longest) == (self.tokenizer.to_str(), self.longest)
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The tokenizer's own JSON, the largest size, and the words."""
         return {

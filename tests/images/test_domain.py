@@ -43,6 +43,12 @@ def test_domain_survives_a_checkpoint():
     assert Images.from_json(domain.to_json()) == domain
 
 
+def test_networks_know_the_shape_and_not_the_data():
+    mine = Images((28, 28), ImageData("mnist"))
+    assert mine.like(Images((28, 28), ImageData("mnist", binarization="stochastic", seed=1)))
+    assert not mine.like(Images((8, 8), ImageData("mnist")))
+
+
 def test_where_the_files_lay_is_not_part_of_a_domain():
     lying = Images((28, 20), ImageData("mnist", "folder"))
     assert lying.to_json() == Images((28, 20), ImageData("mnist")).to_json()

@@ -92,3 +92,10 @@ def test_recipes_differ_in_the_forward_process_alone() -> None:
     assert [p.iterations for p in learned.phases] == [p.iterations for p in fixed.phases]
     assert [p.lr_reverse for p in learned.phases] == [p.lr_reverse for p in fixed.phases]
     assert (learned.process.forward, fixed.process.forward) == ("masking", "fixed")
+
+
+def test_networks_know_the_tokens_and_not_the_texts(data: Data) -> None:
+    mine = data.domain
+    assert isinstance(mine, Text)
+    assert mine.like(replace(mine, words=frozenset()))
+    assert not mine.like(replace(mine, longest=mine.longest + 1))
