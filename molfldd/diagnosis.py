@@ -46,7 +46,7 @@ def complaints(report: BoundReport, soft_bound: float | None) -> list[str]:
             f"steps collapse: only {used} of {steps} steps carry information, steps "
             f"{', '.join(map(str, idle))} do not; pin the marginals or the pace more tightly"
         )
-    if soft_bound is not None and soft_bound < LEAK * report.total:
+    if soft_bound is not None and soft_bound < LEAK * report.total < math.inf:
         found.append(
             f"the relaxation leaks: {soft_bound:.2f} nats on soft samples, {report.total:.2f} on "
             "hard ones; lower the temperature or use an estimator on hard samples"

@@ -40,7 +40,7 @@ STATE = "state.safetensors"
 """Everything needed to resume."""
 MODEL = "model.safetensors"
 """The averaged reverse process, which is all that ``molfldd sample`` needs, and the forward
-process in half precision, to go on from."""
+process with its matrices in half precision, to go on from."""
 LOG = "log.jsonl"
 """One JSON object per line: training profile, evaluations, phases."""
 
@@ -96,7 +96,8 @@ class Run:
         """Continue from the folder's state.
 
         Raises:
-            MolflddError: if there is none, or if it belongs to other data or another network.
+            MolflddError: if there is none, if it belongs to other data, another network or another
+                phase, or has more iterations than the recipe.
         """
         path = self.folder / STATE
         header, state = read_checkpoint(path)
@@ -338,10 +339,7 @@ class Run:
 
 def _iteration(line: str) -> float:
     """Of a line of the log; infinite for one that was cut when the disk was full."""
-    try:
-        return float(json.loads(line)["iteration"])
-    except ValueError:
-        return math.inf
+    return float(json.loads(line)["iteration"]) if line.endswith("\n") else math.inf
 
 
 def halved(module: torch.nn.Module) -> dict[str, torch.Tensor]:

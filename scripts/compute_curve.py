@@ -29,7 +29,7 @@ def point(argument: str, score: str) -> tuple[float, float]:
     try:
         report = json.loads(Path(path).read_text(encoding="utf-8"))
         return float(hours), float((report.get("mean") or report["scores"])[score])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"cannot read '{argument}' ({error!r}); write HOURS=FILE, a report of molfldd evaluate"
         ) from error

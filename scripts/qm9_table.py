@@ -120,7 +120,7 @@ def report_row(argument: str) -> Row:
         report = json.loads(Path(path).read_text(encoding="utf-8"))
         scores = report.get("mean") or report["scores"]
         return Row(name, steps, scores, report.get("spread", {}))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"cannot read the report {path}: {error!r}") from error
 
 

@@ -29,7 +29,7 @@ def test_a_healthy_run_gets_no_complaint() -> None:
 
 def test_a_size_never_seen_is_named() -> None:
     unseen = dataclasses.replace(report([1.0, 2.0]), size=math.inf)
-    (message,) = complaints(unseen, None)
+    (message,) = complaints(unseen, 3.4)
     assert message.startswith("the bound is infinite: some held-out example has a size")
     content = json.loads(json.dumps(unseen.to_json(), allow_nan=False))
     assert content["bound"] is None

@@ -175,8 +175,14 @@ def _csv_values(file: TextIO, column: str | None) -> Iterator[str]:
 
 
 def _tsv_values(file: TextIO, column: str | None) -> Iterator[str]:
-    """Quotation marks are characters like others here."""
-    return _values(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), column)
+    """A cell may be in quotation marks; else they are characters like others."""
+    rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+    return _values(([_unquoted(cell) for cell in row] for row in rows), column)
+
+
+def _unquoted(cell: str) -> str:
+    quoted = len(cell) > 1 and cell[0] == cell[-1] == '"'
+    return cell[1:-1] if quoted else cell
 
 
 def _records(file: IO[bytes]) -> Iterator[str]:

@@ -25,7 +25,7 @@ from molfldd.molecules.ragged import Ragged, as_range, ranges
 from molfldd.molecules.report import ParseReport
 from molfldd.molecules.vocabulary import Vocabulary
 
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 """Counted up whenever the codec or the cache file changes what it stores."""
 
 SEAL_BYTES = 32

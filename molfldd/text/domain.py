@@ -89,7 +89,7 @@ class Text(Domain):
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        """The tokens, with one category for each of the vocabulary."""
+        """The tokens, with one category for each code up to the largest of the vocabulary."""
         return self._blocks
 
     @cached_property

@@ -130,7 +130,7 @@ class Protocol:
         """The protocol in words, for below a table."""
         judge = f"not computed: {JUDGE} names no model, such as {GPT2}"
         encoder = f"not computed: {ENCODER} names no model, such as {GPT2}"
-        cut = f"the first {MAX_TOKENS} tokens"
+        cut = f"at most the first {MAX_TOKENS} tokens"
         return [
             f"{self.samples:,} samples, none left out; words by molfldd's own rule",
             f"PPL: {judge if self.judge is None else f'{self.judge}, {cut}'}",

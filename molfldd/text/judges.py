@@ -21,7 +21,7 @@ from molfldd.errors import MolflddError
 GPT2 = "gpt2-large"
 """The judge and feature model of the published protocol."""
 MAX_TOKENS = 256
-"""Longer texts are cut before they are judged."""
+"""Longer texts are cut before they are judged; to less by a model with fewer positions."""
 
 _BATCH = 16
 _MISSING = '{} needs the package {}: pip install "molfldd[text-metrics]"'

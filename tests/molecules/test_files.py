@@ -184,6 +184,8 @@ def test_quotation_marks_in_a_table_with_tabs_are_characters(tmp_path: Path) -> 
     path = tmp_path / "in.tsv"
     path.write_text('smiles\tname\nCCO\t"5-inch\nCCN\tb\n')
     assert read_smiles(path)[0] == ["CCO", "CCN"]
+    path.write_text('"name"\t"smiles"\n"x"\t"CCO"\n"y"\tCCN\n')
+    assert read_smiles(path)[0] == read_smiles(path, "smiles")[0] == ["CCO", "CCN"]
 
 
 @pytest.mark.parametrize("tail", ["", "\n", "\r\n", " \n\n"])

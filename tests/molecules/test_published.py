@@ -94,13 +94,13 @@ def test_a_copy_of_zinc250k_is_zinc250k(zinc: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("chosen", "kept"),
-    [({"max_atoms": 3}, {"CNC", "C[NH2+]C", "CCBr"}), ({"atoms": ("C", "O")}, {"CC(C)O"})],
+    [({"max_atoms": 3}, {"C[NH2+]C", "CCBr"}), ({"atoms": ("C", "O")}, {"CC(C)O"})],
 )
 def test_of_a_copy_molecules_can_be_left_out(
     zinc: Path, capsys: pytest.CaptureFixture[str], chosen: dict[str, Any], kept: set[str]
 ) -> None:
     mine = MoleculeData("zinc250k", path=str(zinc), **chosen)
-    assert set(mine.load_all().smiles) <= kept
+    assert set(mine.load_all().smiles) == kept
     assert "is read as any file, not as zinc250k" in capsys.readouterr().err
     with pytest.raises(UsageError, match="no column 'structure'"):
         MoleculeData("zinc250k", path=str(zinc), smiles_column="structure").load_all()
