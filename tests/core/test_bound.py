@@ -189,7 +189,9 @@ def test_steps_in_use_counts_the_steps_that_carry_something() -> None:
 
 def test_report_is_plain_json() -> None:
     diffusion = build_diffusion("masking", 3)
-    content = evaluate_bound(diffusion, [random_batch(6)], SIZES, generator()).to_json()
+    batch = random_batch(6)
+    sizes = SizeDistribution.of(batch.sizes)
+    content = evaluate_bound(diffusion, [batch], sizes, generator()).to_json()
     assert set(content["kl"]) == {"letters", "links"}
     assert len(content["kl"]["links"]) == 3
     summed = sum(sum(values) for values in content["kl"].values())
