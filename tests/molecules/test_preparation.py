@@ -16,7 +16,7 @@ from molfldd.molecules import preparation
 from molfldd.molecules.codec import decode, to_smiles
 from molfldd.molecules.parsing import Entry, Rules, parse_chunk
 from molfldd.molecules.preparation import REPEATED, Source, exclusively, prepare
-from molfldd.molecules.store import read_dataset
+from molfldd.molecules.store import CACHE_FORMAT, read_dataset
 from molfldd.molecules.vocabulary import Vocabulary
 from molfldd.splitting import content_key
 
@@ -183,6 +183,9 @@ def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 Damage = Callable[[bytes], bytes]
 
 
+_FORMAT = f'"format": "{CACHE_FORMAT}"'.encode()
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -194,7 +197,7 @@ Damage = Callable[[bytes], bytes]
         lambda content: content[:-40] + bytes([content[-40] ^ 1]) + content[-39:],
         lambda content: content.replace(b'"parts": "{', b'"parts": "['),
         lambda content: content.replace(b"lines", b"lunes"),
-        lambda content: content.replace(b'"format": "2"', b'"format": "9"'),
+        lambda content: content.replace(_FORMAT, b'"format": "9"'),
     ],
 )
 def test_damage_is_noticed(tmp_path: Path, damage: Damage) -> None:
