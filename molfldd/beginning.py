@@ -21,7 +21,8 @@ from molfldd.nn.layers import ResidualLayer
 def take_over(path: Path, diffusion: Diffusion, config: Config[Any, Any], domain: Domain) -> bool:
     """Load the networks of a checkpoint into both processes of a training.
 
-    The reverse process is always taken over, and may get more components; the forward process if it
+    The reverse process is always taken over, and may get more components, or an autoregressive
+    head in the place of unmasking; the forward process if it
     is of the same kind. Both may get more layers and parts, which add nothing at first; only the
     embeddings of identities begin at random, and small. For another number of steps both go without
     what there is of each step, such as the pace.
@@ -59,7 +60,10 @@ def obstacle(mine: Config[Any, Any], its: Config[Any, Any]) -> str | None:
     if not deepens(mine.network, its.network):
         return f"its network is {its.network}"
     own, other = mine.process, its.process
-    same = (other.reverse, other.prior) == (own.reverse, own.prior)
+    kinds = (own.reverse, other.reverse)
+    same = other.prior == own.prior and (
+        own.reverse == other.reverse or kinds == ("autoregressive", "unmasking")
+    )
     if same and other.components <= own.components:
         return None
     return (

@@ -179,8 +179,8 @@ class Calibration:
         tree["reverse"] = {
             name: value.to(tree["reverse"][name]) for name, value in reverse.state_dict().items()
         }
-        joint = self.manner.joint or self.model.domain.joint
-        calibrated = {**asdict(self.plan), "joint": joint, "steps": self.model.steps}
+        joint, steps = self.model.joint(self.manner), self.model.steps
+        calibrated = {**asdict(self.plan), "joint": joint, "steps": steps}
         metrics = {**header["metrics"], **quality, "calibrated": calibrated}
         metrics |= {"bound": self._bound() if "forward" in tree else None, "other_bounds": {}}
         write_checkpoint(out, {**header, "metrics": metrics}, tree)

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from molfldd.core.clock import Clock
 from molfldd.core.estimators import (
@@ -58,7 +58,8 @@ class ProcessConfig:
             on) or "absorbing" (masked).
         forward: "fixed" (conventional diffusion), "free", "pinned", "masking" or "mixed" (masking
             and changed values); all but the first are learned.
-        reverse: "direct" (softmax), "jump" (stay or jump) or "unmasking" (for masking only).
+        reverse: "direct" (softmax), "jump" (stay or jump), for masking only "unmasking", or
+            "autoregressive" (unmasking, the revealed values one after another).
         components: Factorized laws that a step of the reverse process mixes; 1 is Eq. (7).
         coupling: Between the marginals of a learned process: "maximum" (Eq. (11)), "monotone" (for
             states that are numbers), or "independent" as a control.
@@ -70,7 +71,7 @@ class ProcessConfig:
     steps: int | tuple[int, ...] = 10
     prior: Literal["uniform", "marginal", "learned", "absorbing"] = "absorbing"
     forward: Literal["fixed", "free", "pinned", "masking", "mixed"] = "masking"
-    reverse: Literal["direct", "jump", "unmasking"] = "unmasking"
+    reverse: Literal["direct", "jump", "unmasking", "autoregressive"] = "unmasking"
     components: int = 1
     coupling: Literal["maximum", "monotone", "independent"] = "maximum"
     pin_power: float = 2.0
@@ -83,16 +84,19 @@ class ProcessConfig:
             raise ValueError(f"components must be at least 1, got {self.components}")
         if self.forward in ("masking", "mixed") and self.prior != "absorbing":
             raise ValueError(f"forward '{self.forward}' needs prior 'absorbing'")
-        if self.reverse == "unmasking" and self.prior != "absorbing":
-            raise ValueError("reverse 'unmasking' needs prior 'absorbing'")
-        if self.reverse == "unmasking" and self.forward in ("free", "pinned", "mixed"):
+        only_unmasks = self.reverse in ("unmasking", "autoregressive")
+        if only_unmasks and self.prior != "absorbing":
+            raise ValueError(f"reverse '{self.reverse}' needs prior 'absorbing'")
+        if self.reverse == "autoregressive" and self.components > 1:
+            raise ValueError("reverse 'autoregressive' is no mixture; it needs components 1")
+        if only_unmasks and self.forward in ("free", "pinned", "mixed"):
             raise ValueError(
                 f"forward '{self.forward}' changes values besides masking them; it needs "
                 "reverse 'direct' or 'jump'"
             )
         if self.coupling != "maximum" and self.forward == "fixed":
             raise ValueError("forward 'fixed' has the coupling of its own Markov chain")
-        if self.coupling != "maximum" and self.reverse == "unmasking":
+        if self.coupling != "maximum" and only_unmasks:
             raise ValueError(
                 f"coupling '{self.coupling}' masks again what was revealed; it needs reverse "
                 "'direct' or 'jump'"
@@ -145,6 +149,20 @@ class Config(BaseModel, Generic[D, N]):
     training: TrainingOptions
     monitor: MonitorConfig
     phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _frozen_for_autoregression(self) -> Self:
+        """The gradient that an autoregressive step gives phi is not that of the bound."""
+        learning = self.process.forward != "fixed" and any(p.lr_forward > 0 for p in self.phases)
+        if self.process.reverse != "autoregressive":
+            return self
+        if learning or any(phase.estimator.kind != "pathwise" for phase in self.phases):
+            raise ValueError(
+                "reverse 'autoregressive' is for a forward process that is fixed or frozen; every "
+                "phase needs lr_forward 0 and estimator pathwise (learn it with reverse "
+                "'unmasking' first, and begin with that model by --init)"
+            )
+        return self
 
 
 def config_directory() -> Path:
@@ -232,4 +250,6 @@ def _first_problem(error: ValidationError) -> str:
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"config key '{key}' is unknown"
     message = problem["msg"].removeprefix("Value error, ")
+    if not key:
+        return message
     return f"config key '{key}': {message[0].lower()}{message[1:]}"

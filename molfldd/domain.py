@@ -129,7 +129,7 @@ class Domain(ABC):
 
     @classmethod
     def writers(cls) -> Mapping[str, Writer]:
-        """The writer of each suffix of files of examples; see also ``FORMATS``."""
+        """The writer of each suffix of files of examples."""
         return {}
 
     @classmethod
@@ -221,13 +221,6 @@ DOMAINS = {
     "text": "molfldd.text.domain:Text",
 }
 """Where each domain lives; imported when asked for."""
-
-FORMATS: dict[str, tuple[str, ...]] = {
-    "molecules": (".sdf", ".smi", ".csv", ".png", ".svg"),
-    "images": (".png", ".npz", ".gif"),
-    "text": (".txt",),
-}
-"""Suffixes of the files that each domain writes, to be known without importing it."""
 
 
 def domain_class(name: str) -> type[Domain]:

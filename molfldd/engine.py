@@ -53,7 +53,9 @@ class Engine:
 
     def fabric(self) -> Fabric:
         """The launched engine."""
-        precision: Any = self.precision if self.precision != "auto" else fast_precision()
+        precision: Any = self.precision
+        if precision == "auto":
+            precision = fast_precision(self.accelerator)
         try:
             fabric = Fabric(
                 accelerator=self.accelerator,
@@ -77,9 +79,9 @@ def part(fabric: Fabric) -> None:
         torch.distributed.destroy_process_group()
 
 
-def fast_precision() -> str:
-    """ "bf16-mixed" where the hardware has bfloat16 arithmetic, else "32-true"."""
-    if torch.cuda.is_available():
+def fast_precision(accelerator: str) -> str:
+    """ "bf16-mixed" where the accelerator has bfloat16 arithmetic, else "32-true"."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 

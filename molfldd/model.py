@@ -1,9 +1,9 @@
-"""Trained models: building the processes of a recipe, loading and sampling them."""
+"""Trained models: loading and sampling them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,28 +12,11 @@ from typing import Any
 
 import torch
 
+from molfldd.building import build_forward, build_reverse
 from molfldd.checkpoint import load_state, read_checkpoint
-from molfldd.config import Config, ProcessConfig, parse_config
-from molfldd.core.blocks import (
-    Block,
-    Prior,
-    SizeDistribution,
-    absorbing_prior,
-    marginal_prior,
-    uniform_prior,
-)
-from molfldd.core.coupling import MonotoneCoupling, Plan, independent_coupling, maximum_coupling
+from molfldd.config import Config, parse_config
+from molfldd.core.blocks import Prior, SizeDistribution
 from molfldd.core.diffusion import Diffusion
-from molfldd.core.forward import (
-    FixedForward,
-    ForwardProcess,
-    FreeForward,
-    MaskingForward,
-    MixedForward,
-    PinnedForward,
-)
-from molfldd.core.network import NetworkFactory
-from molfldd.core.reverse import DirectReverse, JumpReverse, ReverseProcess, UnmaskingReverse
 from molfldd.core.sampling import Sampler
 from molfldd.domain import Data, Domain, domain_class
 from molfldd.errors import MolflddError, UsageError
@@ -42,75 +25,6 @@ _PRETRAINED = Path(__file__).parent / "pretrained"
 
 COLDEST = 1e-4
 """Below this temperature log p / T is beyond what single precision can hold."""
-
-_PRIORS: dict[str, Callable[[Data], Prior]] = {
-    "uniform": lambda data: uniform_prior(data.domain.blocks),
-    "marginal": lambda data: marginal_prior(data.train.frequencies()),
-    "learned": lambda data: Prior(data.train.frequencies(), learned=True),
-    "absorbing": lambda data: absorbing_prior(data.domain.blocks),
-}
-
-_FORWARD: dict[
-    str, Callable[[ProcessConfig, Sequence[Block], Prior, NetworkFactory], ForwardProcess]
-] = {
-    "fixed": lambda config, blocks, prior, network: FixedForward(blocks, prior, config.steps),
-    "free": lambda config, blocks, prior, network: FreeForward(
-        blocks, prior, config.steps, network
-    ),
-    "pinned": lambda config, blocks, prior, network: PinnedForward(
-        blocks, prior, config.steps, network, config.pin_power
-    ),
-    "masking": lambda config, blocks, prior, network: MaskingForward(
-        blocks, prior, config.steps, network, config.even_pace
-    ),
-    "mixed": lambda config, blocks, prior, network: MixedForward(
-        blocks, prior, config.steps, network, config.even_pace, config.change
-    ),
-}
-
-_COUPLING: dict[str, Callable[[torch.Tensor, torch.Tensor], Plan]] = {
-    "maximum": maximum_coupling,
-    "monotone": MonotoneCoupling,
-    "independent": independent_coupling,
-}
-
-_REVERSE: dict[str, type[DirectReverse] | type[JumpReverse] | type[UnmaskingReverse]] = {
-    "direct": DirectReverse,
-    "jump": JumpReverse,
-    "unmasking": UnmaskingReverse,
-}
-
-
-def build_prior(config: ProcessConfig, data: Data) -> Prior:
-    """p(z_T) of a recipe."""
-    return _PRIORS[config.prior](data)
-
-
-def build_forward(
-    config: ProcessConfig, blocks: Sequence[Block], prior: Prior, network: NetworkFactory
-) -> ForwardProcess:
-    """q_phi of a recipe."""
-    process = _FORWARD[config.forward](config, blocks, prior, network)
-    process.coupling = _COUPLING[config.coupling]
-    return process
-
-
-def build_reverse(
-    config: ProcessConfig, blocks: Sequence[Block], prior: Prior, network: NetworkFactory
-) -> ReverseProcess:
-    """p_theta of a recipe."""
-    return _REVERSE[config.reverse](blocks, prior, config.steps, network, config.components)
-
-
-def build_diffusion(config: Config[Any, Any], data: Data) -> Diffusion:
-    """Both processes of a recipe, with fresh networks."""
-    network = partial(data.domain.network, config.network)
-    prior = build_prior(config.process, data)
-    blocks = data.domain.blocks
-    return Diffusion(
-        build_forward(config.process, blocks, prior, network),
-        build_reverse(config.process, blocks, prior, network),
-    )
 
 
 @dataclass(frozen=True)
@@ -163,9 +77,11 @@ class Model:
         """The model drawing in a certain manner.
 
         Raises:
-            UsageError: if the domain has no such joint draw, the temperature is out of range, or
+            UsageError: if the model has no such joint draw, the temperature is out of range, or
                 it was not trained for so many steps.
         """
+        if manner.joint is not None and not self.sampler.reverse.at_once:
+            raise UsageError("this model draws one element after another; it takes no --joint")
         joint, known = manner.joint or self.domain.joint, self.domain.joint_draws()
         if joint not in known:
             raise UsageError(
@@ -180,6 +96,12 @@ class Model:
         model = self.in_steps(manner.steps)
         model.sampler.joint, model.sampler.temperature = known[joint], manner.temperature
         return model
+
+    def joint(self, manner: Manner) -> str:
+        """The name of how it draws the elements of a step, for reports."""
+        if not self.sampler.reverse.at_once:
+            return "autoregressive"
+        return manner.joint or self.domain.joint
 
     def in_steps(self, steps: int | None) -> Model:
         """A copy that samples in so many steps; in as many as it did for None.

@@ -22,18 +22,20 @@ from rich.progress import (
 )
 
 from molfldd.beginning import take_over
+from molfldd.building import build_diffusion
 from molfldd.checkpoint import read_checkpoint, write_checkpoint
 from molfldd.config import Config
 from molfldd.core.blocks import SizeDistribution
 from molfldd.core.bound import BoundReport, evaluate_bound
 from molfldd.core.estimators import ConcreteRelaxation
+from molfldd.core.profile import Iteration, Profile
 from molfldd.core.sampling import Sampler
-from molfldd.core.training import Iteration, Profile, Trainer
+from molfldd.core.training import Trainer
 from molfldd.diagnosis import complaints
 from molfldd.domain import Data, domain_class
 from molfldd.engine import Engine, stop_signals
 from molfldd.errors import MolflddError
-from molfldd.model import batches, build_diffusion, model_header
+from molfldd.model import batches, model_header
 from molfldd.storage import atomic_path
 
 STATE = "state.safetensors"

@@ -37,6 +37,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from molfldd.building import build_diffusion
 from molfldd.cli.running import run_script
 from molfldd.config import Config, override, parse_config, read_recipe
 from molfldd.core.blocks import Examples, SizeDistribution
@@ -46,7 +47,7 @@ from molfldd.core.sampling import Sampler
 from molfldd.core.training import Trainer
 from molfldd.domain import Data
 from molfldd.engine import fast_precision
-from molfldd.model import Model, build_diffusion
+from molfldd.model import Model
 from molfldd.molecules.domain import Molecules, bond_count
 from molfldd.molecules.files import write_molecules
 from molfldd.molecules.vocabulary import Vocabulary
@@ -75,7 +76,7 @@ def random_data(atoms: int, count: int) -> Data:
 
 def trainer(config: Config[Any, Any], data: Data) -> Trainer:
     """On the CPU, in the precision that ``molfldd train`` takes there."""
-    precision: Any = fast_precision()
+    precision: Any = fast_precision("cpu")
     fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
     diffusion = build_diffusion(config, data)
     return Trainer(fabric, diffusion, data.train, config.phases, config.training)
@@ -113,7 +114,7 @@ def step_costs(config: Config[Any, Any], data: Data, times: int) -> list[tuple[s
 
 def bench_steps(times: int) -> None:
     """Part 1."""
-    dtype = torch.bfloat16 if "bf16" in fast_precision() else torch.float32
+    dtype = torch.bfloat16 if "bf16" in fast_precision("cpu") else torch.float32
     rate = product_rate(dtype)
     table = Table("recipe", "batch", "phase", "ms per step", "GFLOP", "time / limit")
     for name, atoms in SIZES.items():

@@ -108,7 +108,7 @@ def exact_gradient(diffusion: Diffusion, batch: Batch) -> Tensor:
         for t in range(1, diffusion.steps + 1):
             term = Term.of(diffusion, one, torch.tensor([t])).repeat(len(states))
             weight = log_marginal(term.transition, states.codes, states).exp()
-            total = total + (weight * sum_blocks(term.kl(states.codes))).sum()
+            total = total + (weight * sum_blocks(term.kl(states.codes, torch.Generator()))).sum()
     return gradient(total / len(batch), diffusion)
 
 

@@ -166,6 +166,26 @@ def test_impossible_values_are_named(toy: dict[str, Any], assignment: str, menti
     assert mentioned in refused(override(toy, [assignment]))
 
 
+@pytest.mark.parametrize(
+    ("changes", "mentioned"),
+    [
+        (["process.components=2"], "no mixture"),
+        (["process.forward=free"], "direct"),
+        (["process.prior=uniform", "process.forward=fixed"], "absorbing"),
+        (["phases.0.lr_forward=0.1"], "lr_forward 0"),
+        (["phases.0.estimator={kind: reinforce}"], "estimator pathwise"),
+    ],
+)
+def test_an_autoregressive_step_needs_a_frozen_masking_process(
+    changes: list[str], mentioned: str
+) -> None:
+    still = [f"phases.{i}.lr_forward=0" for i in (0, 1)]
+    pathwise = ["phases.0.estimator={kind: pathwise}", "process.reverse=autoregressive"]
+    recipe = override(read_recipe("qm9"), [*still, *pathwise])
+    assert parse_config(recipe).process.reverse == "autoregressive"
+    assert mentioned in refused(override(recipe, changes))
+
+
 @pytest.mark.parametrize("forward", ["free", "pinned"])
 def test_unmasking_cannot_follow_a_process_that_changes_values(forward: str) -> None:
     """The bound would be infinite: such a process also moves between values, or back to mask."""

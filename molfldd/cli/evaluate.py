@@ -97,7 +97,7 @@ def evaluate(
         manner = Manner(joint, temperature, steps)
         with drawing(variant(source, steps), device, devices, manner) as drawer:
             report = _evaluate_model(drawer, reference, num, seed or [0], batch_size)
-            origin["joint"] = joint or drawer.model.domain.joint
+            origin["joint"] = drawer.model.joint(manner)
             origin["temperature"] = temperature
             origin["steps"] = drawer.model.steps
     elif (num, seed, devices, steps, joint, temperature) == (None, None, 1, None, None, 1.0):

@@ -29,21 +29,14 @@ Devices = Annotated[
 """The option of how many processes draw."""
 
 
-class Joint(StrEnum):
-    """How the elements of a step are drawn together; see ``molfldd.core.joint``."""
-
-    independent = "independent"
-    balanced = "balanced"
-    smooth = "smooth"
-
-
 JointOption = Annotated[
-    Joint | None,
+    str | None,
     typer.Option(
         "--joint",
+        metavar="NAME",
         help="How a step draws its elements together, always with the same probabilities of each: "
-        "independently, as the paper does; balanced, evenly spread over neighbours; or "
-        "smooth, neighbours alike (images).",
+        "'independent', as the paper does; 'balanced', evenly spread over neighbours; or "
+        "'smooth', neighbours alike (images).",
         show_default="balanced for molecules, smooth for images, else independent",
     ),
 ]

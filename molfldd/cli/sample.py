@@ -78,13 +78,13 @@ def sample(
     """
     if trajectory:
         _check_trajectory(out, devices, only_valid)
-    if out is not None:
-        _check_output(out)
     from molfldd.model import Manner, variant
 
     wanted = _Wanted(num, seed, batch_size, out)
     manner = Manner(joint, temperature, steps)
     with drawing(variant(checkpoint, steps), device, devices, manner) as drawer:
+        if out is not None:
+            _check_output(out, drawer.model.domain, trajectory)
         if trajectory and out is not None:
             summary = _write_trajectories(drawer.model, wanted, out)
         elif only_valid:
@@ -119,12 +119,14 @@ def _check_trajectory(out: Path | None, devices: int, only_valid: bool) -> None:
         raise UsageError("--trajectory goes neither with --devices nor with --only-valid")
 
 
-def _check_output(out: Path) -> None:
-    """Refuse what no domain could write; which one it is only the checkpoint tells."""
-    from molfldd.domain import FORMATS
+def _check_output(out: Path, domain: Domain, trajectory: bool) -> None:
+    """Refuse what the domain cannot write before anything is drawn."""
     from molfldd.storage import check_writable
 
-    check_writable(out, dict.fromkeys(suffix for known in FORMATS.values() for suffix in known))
+    writers = domain.trajectory_writers() if trajectory else domain.writers()
+    if not writers:
+        raise UsageError(f"cannot write {out}: {domain.plural} have no format for this")
+    check_writable(out, writers)
 
 
 def _generate(drawer: Drawer, wanted: _Wanted) -> str:
@@ -173,7 +175,7 @@ def _write_trajectories(model: Model, wanted: _Wanted, out: Path) -> str:
     domain = model.domain
     drawn = model.trajectories(wanted.num, seed=wanted.seed, batch_size=wanted.batch_size)
     generation = Generation(drawn, f"sampling {wanted.num:,} {domain.plural}", wanted.batches)
-    _write(generation, domain.trajectory_writers(), domain, out)
+    _write(generation, domain.trajectory_writers(), out)
     made = f"{wanted.num:,} {domain.plural} generated in {generation.seconds:.1f} s"
     return f"{made}, {wanted.place}"
 
@@ -210,22 +212,16 @@ def _first_usable(examples: _Counted, num: int, judgement: str) -> Iterator[Any]
 def _put(examples: Iterable[Any | None], domain: Domain, out: Path | None) -> None:
     """Print the usable ones, or write them to a file."""
     if out is not None:
-        _write(examples, domain.writers(), domain, out)
+        _write(examples, domain.writers(), out)
         return
     for example in examples:
         if example is not None:
             typer.echo(domain.text(example))
 
 
-def _write(examples: Iterable[Any], writers: Any, domain: Domain, out: Path) -> None:
+def _write(examples: Iterable[Any], writers: Any, out: Path) -> None:
     """Write the examples whole or not at all, in the format that the suffix names."""
     from molfldd.storage import atomic_path
 
-    suffix = out.suffix.lower()
-    if suffix not in writers:
-        raise UsageError(
-            f"cannot write {out}: of {domain.plural} (domain '{domain.name}') these formats can be "
-            f"written: {' '.join(writers) or 'none'}"
-        )
     with atomic_path(out) as temporary:
-        writers[suffix](temporary, examples)
+        writers[out.suffix.lower()](temporary, examples)

@@ -23,7 +23,8 @@ from molfldd.core.blocks import Batch, Codes, SizeDistribution
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import MaskingTransition, Transition
 from molfldd.core.mixture import mixture_kl
-from molfldd.core.reverse import UnmaskingReverse, reveal_logit
+from molfldd.core.reverse import AutoregressiveReverse, FactorizedReverse, UnmaskingReverse
+from molfldd.core.unmasking import reveal_logit
 
 
 def categorical_kl(q: Tensor, log_p: Tensor) -> Tensor:
@@ -45,10 +46,11 @@ def step_kl(
     transition: Transition | MaskingTransition,
     z: Codes,
     t: Tensor,
+    generator: torch.Generator,
 ) -> dict[str, Tensor]:
     """KL(q(z_s|z_t,x) || p_theta(z_s|z_t)) of each block at hard states.
 
-    For a mixture the upper bound of ``mixture_kl``.
+    For a mixture the upper bound of ``mixture_kl``; for an autoregressive step an estimate.
 
     Args:
         diffusion: Both processes.
@@ -56,6 +58,7 @@ def step_kl(
         transition: Of the forward process, at t.
         z: States at t, (B, n) int64 per block.
         t: Step of each example, (B,) int64 in 1..T.
+        generator: Randomness of z_s, which only an autoregressive step needs.
 
     Returns:
         Block name to nats per example, (B,).
@@ -63,6 +66,8 @@ def step_kl(
     reverse = diffusion.reverse
     if isinstance(transition, MaskingTransition) and isinstance(reverse, UnmaskingReverse):
         return unmasking_kl(reverse, batch, transition, z, t)
+    if isinstance(transition, MaskingTransition) and isinstance(reverse, AutoregressiveReverse):
+        return autoregressive_kl(reverse, batch, transition, z, t, generator)
     return relaxed_step_kl(diffusion, batch, transition, diffusion.prior.onehot(z), t)
 
 
@@ -73,7 +78,13 @@ def relaxed_step_kl(
     z: dict[str, Tensor],
     t: Tensor,
 ) -> dict[str, Tensor]:
-    """``step_kl`` at one-hot states or simplex points, (B, n, S) per block."""
+    """``step_kl`` of a factorized process at one-hot states or simplex points, (B, n, S) per block.
+
+    Raises:
+        ValueError: if the reverse process is another one.
+    """
+    if not isinstance(diffusion.reverse, FactorizedReverse):
+        raise ValueError("a relaxed state needs a factorized reverse process")
     law = diffusion.reverse.law(z, batch.mask, t)
     kl = {
         name: torch.where(batch.mask[name], categorical_kl(q, law.log_probs[name]), 0.0).sum(-1)
@@ -118,6 +129,40 @@ def unmasking_kl(
         )
         result[name] = kl.new_zeros(len(f), len(batch)).index_add(1, example, kl)
     return mixture_kl(result, features.log_weights)
+
+
+def autoregressive_kl(
+    reverse: AutoregressiveReverse,
+    batch: Batch,
+    transition: MaskingTransition,
+    z: Codes,
+    t: Tensor,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    r"""``step_kl`` where one element follows another.
+
+    Given what became of the elements before it, of which one draw is taken, the KL of a masked
+    element is that of ``unmasking_kl``,
+
+    .. math:: E_{z_s \sim q} \sum_i KL(q(z_s^i | z_t^i, x) \,\|\, p_\theta(z_s^i | z_t, z_s^{<i})).
+
+    The gradient in theta is that of the KL; in phi it lacks that of the draw, so the forward
+    process has to be fixed or frozen.
+    """
+    law = reverse.law(transition.prior.onehot(z), batch.mask, t)
+    stays, drawn = transition.stays_masked(), {}
+    for name, hidden in law.hidden.items():
+        uniform = torch.rand(hidden.shape, generator=generator, device=hidden.device)
+        revealed = hidden & (uniform >= stays[name])
+        drawn[name] = torch.where(revealed, batch.codes[name], z[name])
+    result = {}
+    for name, log_p in law.log_probs(drawn).items():
+        example, element, _ = law.queue.spots[name]
+        k, x = stays[name][example, element], batch.codes[name][example, element]
+        log_x = log_p.gather(-1, x[:, None])[:, 0]
+        kl = _negentropy(k) + _negentropy(1 - k) - k * log_p[:, -1] - (1 - k) * log_x
+        result[name] = kl.new_zeros(len(batch)).index_add(0, example, kl)
+    return result
 
 
 def _negentropy(p: Tensor) -> Tensor:
@@ -260,7 +305,8 @@ def evaluate_bound(
         for step, row in zip(walk, tallies, strict=True):
             t = torch.full_like(batch.sizes, step)
             transition = diffusion.forward_process.transition(batch, encoding, t)
-            kl = step_kl(diffusion, batch, transition, transition.draw(generator), t)
+            z = transition.draw(generator)
+            kl = step_kl(diffusion, batch, transition, z, t, generator)
             for name, tally in zip(names, row, strict=True):
                 u_t, codes, mask = transition.u_t[name], batch.codes[name], batch.mask[name]
                 tally.add(kl[name], u_t, codes, mask, prior[name])

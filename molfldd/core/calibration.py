@@ -52,6 +52,8 @@ TRUST = 0.5
 class LastLayers:
     """The last layers of a reverse network, as one vector W.
 
+    Without the outputs that a head is told (``ReverseProcess.told``).
+
     Args:
         reverse: Its network names them: ``network.readouts``, linear layers.
 
@@ -68,13 +70,18 @@ class LastLayers:
         if not layers:
             raise ValueError("its network names no last layers (readouts)")
         self.layers = cast(Sequence[nn.Linear], layers)
-        self.size = sum(p.numel() for layer in self.layers for p in layer.parameters())
+        self.size = sum(p.numel() for p in self._parts())
         if self.size > LARGEST:
             raise ValueError(
                 f"the last layers have {self.size:,} weights, and no more than {LARGEST:,} can be "
                 "calibrated"
             )
         self._seen: dict[nn.Linear, tuple[Tensor, Tensor]] = {}
+
+    def _parts(self) -> list[Tensor]:
+        """What W consists of: rows of weights and biases, layer by layer."""
+        kept = [(layer, layer.out_features - self.reverse.told) for layer in self.layers]
+        return [p[:rows] for layer, rows in kept for p in (layer.weight, layer.bias)]
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -104,15 +111,15 @@ class LastLayers:
         parts = []
         for (inputs, _), gradient in zip(seen, found, strict=True):
             inputs, gradient = (x.reshape(len(x), -1, x.shape[-1]) for x in (inputs, gradient))
+            gradient = gradient[..., : gradient.shape[-1] - self.reverse.told]
             parts += [torch.einsum("bno,bni->boi", gradient, inputs).flatten(1), gradient.sum(1)]
         return torch.cat(parts, 1)
 
     @torch.no_grad()
     def move(self, change: Tensor) -> None:
         """Add a change (size,) to W."""
-        parameters = [p for layer in self.layers for p in (layer.weight, layer.bias)]
-        parts = torch.split(change, [p.numel() for p in parameters])
-        for p, part in zip(parameters, parts, strict=True):
+        own = self._parts()
+        for p, part in zip(own, torch.split(change, [p.numel() for p in own]), strict=True):
             p.add_(part.view_as(p).to(p))
 
 

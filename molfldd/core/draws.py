@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -39,6 +39,10 @@ class Draws:
                 f"batch_size {self.options.batch_size} cannot be shared evenly by "
                 f"{self.processes} processes"
             )
+
+    @cached_property
+    def _clock(self) -> Clock:
+        return Clock(self.steps)
 
     def indices(self, iteration: int) -> Tensor:
         """This process' examples, one permutation of the data after another, (B,) int64."""
@@ -76,7 +80,7 @@ class Draws:
         """
         share, each = self.options.batch_size // self.processes, self.options.steps_per_example
         places = torch.arange(share * each) + self.rank * share * each
-        clock, generator = Clock(self.steps), self._generator(iteration, 0)
+        clock, generator = self._clock, self._generator(iteration, 0)
         t = torch.zeros_like(places)
         for turn, length in enumerate(clock.walks):
             offset = torch.randint(length, (1,), generator=generator)

@@ -19,14 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from molfldd.core.blocks import Codes, Masks, draw
+from molfldd.core.law import Hand, Law
 
 CODE = 16
 """Features of an element that the components of a mixture read each in their own way."""
 
 
 @dataclass(frozen=True)
-class Law:
-    """p_theta(z_s | z_t) of a batch.
+class MixtureLaw(Law):
+    """p_theta(z_s | z_t) of a batch, as a mixture of K factorized laws.
 
     Attributes:
         log_weights: log w_theta of the components, (K, B) nats.
@@ -42,18 +43,18 @@ class Law:
         return {name: torch.logsumexp(weights + v, 0) for name, v in self.log_probs.items()}
 
     def log_prob(self, z: Codes, mask: Masks) -> Tensor:
-        """log p_theta(z_s | z_t) of states z_s (B, n) int64 per block, (B,) nats."""
+        """See the class ``Law``."""
         total = self.log_weights
         for name, v in self.log_probs.items():
             chosen = v.gather(-1, z[name].expand(len(v), -1, -1)[..., None])[..., 0]
             total = total + torch.where(mask[name], chosen, 0.0).sum(-1)
         return torch.logsumexp(total, 0)
 
-    def pick(self, uniform: Tensor) -> dict[str, Tensor]:
-        """log v_theta, (B, n, S) per block, of a component drawn by numbers (B,) in [0, 1)."""
-        chosen = draw(self.log_weights.T.exp(), uniform)
+    def draw(self, hand: Hand) -> dict[str, Tensor]:
+        """First a component, then the elements by it."""
+        chosen = draw(self.log_weights.T.exp(), hand.choice)
         rows = torch.arange(len(chosen), device=chosen.device)
-        return {name: v[chosen, rows] for name, v in self.log_probs.items()}
+        return {name: hand.states(name, v[chosen, rows]) for name, v in self.log_probs.items()}
 
 
 class Readings(nn.Module):

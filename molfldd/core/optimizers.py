@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -37,11 +38,21 @@ def parameter_groups(
         rates.append(("estimator", estimator, phase.estimator.learning_rate))
     for _, module, rate in rates:
         module.requires_grad_(rate > 0)
+    if phase.only_last:
+        freeze_up_to_last(diffusion.reverse.network)
+    trained = {name: [p for p in m.parameters() if p.requires_grad] for name, m, _ in rates}
     return [
-        {"name": name, "params": list(module.parameters()), "lr": rate, "peak": rate}
-        for name, module, rate in rates
+        {"name": name, "params": trained[name], "lr": rate, "peak": rate}
+        for name, _, rate in rates
         if rate > 0
     ]
+
+
+def freeze_up_to_last(network: nn.Module) -> None:
+    """Freeze all of a network but its last layers, ``readouts``."""
+    network.requires_grad_(False)
+    for layer in cast(Sequence[nn.Linear], network.readouts):
+        layer.requires_grad_(True)
 
 
 def ema(decay: float) -> Any:
@@ -76,7 +87,8 @@ def build_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """AdamW for all groups; with "muon", Muon for the hidden matrices of the reverse network."""
     decay = options.weight_decay
-    matrices = hidden_matrices(diffusion.reverse) if options.optimizer == "muon" else []
+    muon = options.optimizer == "muon"
+    matrices = [p for p in hidden_matrices(diffusion.reverse) if muon and p.requires_grad]
     if not matrices:
         return [torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=decay)]
     taken = {id(p) for p in matrices}

@@ -25,6 +25,8 @@ class Phase:
             0 the steps that a sampler takes first count more, below 0 its last. 0 is the bound.
         ema_decay: Decay of the moving average in this phase; None for that of the run. An average
             over many iterations lags behind while the forward process moves.
+        only_last: Of the reverse process train the network's last layers (``readouts``) and the
+            head alone. What is before them stays as it is, and is not differentiated.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Phase:
     schedule: Literal["constant", "cosine"] = "constant"
     time_power: float = 0.0
     ema_decay: float | None = None
+    only_last: bool = False
 
     def __post_init__(self) -> None:
         if self.iterations < 1:

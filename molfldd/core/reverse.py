@@ -1,6 +1,7 @@
-"""The reverse (generative) process: factorized over elements, Eq. (7), or a mixture of such laws.
+"""The reverse (generative) process: factorized over elements, Eq. (7), and what goes beyond it.
 
-A network sees the whole of z_t, and every element of z_s then has a distribution of its own. The
+A network sees the whole of z_t, and every element of z_s then has a distribution of its own; or a
+step is a mixture of such laws, or the elements follow one another. The
 "predict x, then apply q(z_s | z_t, x)" form is not used: with a learned forward process
 q(x | z_t) need not factorize (Section 3.4).
 """
@@ -8,20 +9,20 @@ q(x | z_t) need not factorize (Section 3.4).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from molfldd.core.autoregressive import WIDTH, AutoregressiveLaw, Head
 from molfldd.core.blocks import Block, Masks, Prior, Probs, mean
 from molfldd.core.clock import Clock, Steps
-from molfldd.core.mixture import CODE, Law, Readings
+from molfldd.core.law import NEVER, Law
+from molfldd.core.mixture import CODE, MixtureLaw, Readings
 from molfldd.core.network import NetworkFactory, apply
-
-NEVER = -1e9
-"""Log-probability of the impossible; finite, so that gradients stay finite."""
+from molfldd.core.unmasking import log_probs_from_mask
 
 
 def log_or_never(p: Tensor) -> Tensor:
@@ -46,18 +47,24 @@ class Features:
 
 
 class ReverseProcess(nn.Module, ABC):
-    """p_theta(z_s | z_t): prod_i Cat(z_s^i; v_theta^i(z_t, t)), or a mixture of K such laws.
+    """p_theta(z_s | z_t).
 
     Args:
         blocks: The blocks of the domain.
         prior: p(z_T); it defines the states.
         steps: Number of steps T, or several; see ``molfldd.core.clock``.
         network: Builds the network.
-        components: K.
+        components: K, of a mixture.
     """
 
     more_channels: ClassVar[int] = 0
     """Features of an element that the parameterization asks for beyond one for each state."""
+
+    told: ClassVar[int] = 0
+    """How many of them, the last ones, say nothing by themselves but are told a head."""
+
+    at_once: ClassVar[bool] = True
+    """Whether all elements of a step are drawn at once, in one of the ways of ``core.joint``."""
 
     def __init__(
         self,
@@ -85,11 +92,15 @@ class ReverseProcess(nn.Module, ABC):
         """What a subclass has of its own."""
 
     @abstractmethod
-    def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """log v_theta of one block from the features (K, B, n, C) of each component.
+    def law(self, z: Probs, mask: Masks, t: Tensor) -> Law:
+        """p_theta(z_s | z_t).
 
-        Returns:
-            (K, B, n, S), from z (B, n, S) and t (B,).
+        States that data never takes have (practically) no mass at t = 1.
+
+        Args:
+            z: States as one-hot or simplex points, (B, n, S) per block.
+            mask: Elements that exist, (B, n) per block.
+            t: Step of each example, (B,) int64 in 1..T.
         """
 
     def features(self, z: Probs, mask: Masks, t: Tensor) -> Features:
@@ -118,16 +129,20 @@ class ReverseProcess(nn.Module, ABC):
         each: Tensor = self.readings[name](shared, features.codes[name][where])
         return each
 
-    def law(self, z: Probs, mask: Masks, t: Tensor) -> Law:
-        """p_theta(z_s | z_t).
 
-        States that data never takes have (practically) no mass at t = 1.
+class FactorizedReverse(ReverseProcess):
+    """prod_i Cat(z_s^i; v_theta^i(z_t, t)), or a mixture of K such laws."""
 
-        Args:
-            z: States as one-hot or simplex points, (B, n, S) per block.
-            mask: Elements that exist, (B, n) per block.
-            t: Step of each example, (B,) int64 in 1..T.
+    @abstractmethod
+    def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """log v_theta of one block from the features (K, B, n, C) of each component.
+
+        Returns:
+            (K, B, n, S), from z (B, n, S) and t (B,).
         """
+
+    def law(self, z: Probs, mask: Masks, t: Tensor) -> MixtureLaw:
+        """p_theta(z_s | z_t); arguments as of the base class."""
         features = self.features(z, mask, t)
         log_probs = {
             block.name: self.log_probs_of_block(
@@ -135,10 +150,10 @@ class ReverseProcess(nn.Module, ABC):
             )
             for block in self.blocks
         }
-        return Law(features.log_weights, log_probs)
+        return MixtureLaw(features.log_weights, log_probs)
 
 
-class DirectReverse(ReverseProcess):
+class DirectReverse(FactorizedReverse):
     """v = softmax(f_theta(z_t, t) + w_t onehot(z_t)): a softmax with a learned skip per step."""
 
     def set_up(self) -> None:
@@ -153,7 +168,7 @@ class DirectReverse(ReverseProcess):
         return torch.log_softmax(logits, -1)
 
 
-class JumpReverse(ReverseProcess):
+class JumpReverse(FactorizedReverse):
     """v = keep z + (1 - keep) softmax(f_theta), keep = sigmoid(g_theta + w_t).
 
     The form of the forward posterior (see ``molfldd.core.coupling``): an element stays, or jumps
@@ -181,12 +196,13 @@ class JumpReverse(ReverseProcess):
         return torch.logaddexp(log_or_never(stays) + nn.functional.logsigmoid(gate), jump + target)
 
 
-def reveal_logit(gate: Tensor, index: Tensor) -> Tensor:
-    """Logit of the probability to reveal a masked element, from its gate and its step's number."""
-    return gate - (index - 1).float().log().clamp(min=NEVER)
+def check_mask(blocks: Sequence[Block], states: Mapping[str, int]) -> None:
+    """Raises ``ValueError`` unless every block has a state beyond its categories."""
+    if any(states[block.name] != block.categories + 1 for block in blocks):
+        raise ValueError("unmasking needs an absorbing prior")
 
 
-class UnmaskingReverse(ReverseProcess):
+class UnmaskingReverse(FactorizedReverse):
     """For an absorbing prior: masked elements are unmasked or not, all others stay.
 
     A masked element is revealed with probability sigmoid(g_theta - log s), which is 1/t (the
@@ -199,21 +215,49 @@ class UnmaskingReverse(ReverseProcess):
 
     def set_up(self) -> None:
         """Look for the mask."""
-        for block in self.blocks:
-            if self.states[block.name] != block.categories + 1:
-                raise ValueError("the unmasking reverse process needs an absorbing prior")
+        check_mask(self.blocks, self.states)
 
     def log_probs_of_block(self, block: Block, features: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """See the class."""
-        values, gate = features[..., :-1], features[..., -1:]
-        reveal = reveal_logit(gate, self.clock.index(t)[:, None, None])
-        from_mask = torch.cat(
-            [
-                torch.log_softmax(values, -1) + torch.nn.functional.logsigmoid(reveal),
-                torch.nn.functional.logsigmoid(-reveal),
-            ],
-            -1,
-        )
+        from_mask = log_probs_from_mask(features, self.clock.index(t)[:, None, None])
         log_z = log_or_never(z)
         stay = torch.cat([log_z[..., :-1], torch.full_like(log_z[..., -1:], NEVER)], -1)
         return torch.logaddexp(log_z[..., -1:] + from_mask, stay)
+
+
+class AutoregressiveReverse(ReverseProcess):
+    """``UnmaskingReverse`` with one element after another; see ``molfldd.core.autoregressive``.
+
+    Raises:
+        ValueError: if the prior has no mask state, or several components are asked for.
+    """
+
+    more_channels = WIDTH
+    told = WIDTH
+    at_once = False
+
+    def set_up(self) -> None:
+        """The head."""
+        check_mask(self.blocks, self.states)
+        if self.components > 1:
+            raise ValueError("an autoregressive step is no mixture")
+        self.head = Head(sum(self.states.values()))
+
+    def law(self, z: Probs, mask: Masks, t: Tensor) -> AutoregressiveLaw:
+        """p_theta(z_s | z_t) at one-hot states; arguments as of the base class."""
+        features = self.features(z, mask, t).shared
+        own = {name: f[..., : self.states[name]] for name, f in features.items()}
+        told = {name: f[..., self.states[name] :] for name, f in features.items()}
+        states = {name: x.argmax(-1) for name, x in z.items()}
+        hidden = {b.name: mask[b.name] & (states[b.name] == b.categories) for b in self.blocks}
+        sites = self._sites({name: x.shape[1] for name, x in states.items()}, t.device)
+        return AutoregressiveLaw(
+            self.head, states, hidden, mask, own, told, sites, self.clock.index(t)
+        )
+
+    def _sites(self, lengths: Mapping[str, int], device: torch.device) -> dict[str, Tensor]:
+        """The network's, or none; (n, 2) int64 per block."""
+        sites: Any = getattr(self.network, "sites", None)
+        if sites is not None:
+            return {name: x.to(device) for name, x in sites(lengths).items()}
+        return {name: torch.full((n, 2), -1, device=device) for name, n in lengths.items()}

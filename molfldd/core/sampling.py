@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from molfldd.core.blocks import Prior, SizeDistribution, masks
-from molfldd.core.joint import NUMBERS, JointDraw, independent
-from molfldd.core.mixture import Law
+from molfldd.core.blocks import Masks, Prior, SizeDistribution, masks
+from molfldd.core.joint import NUMBERS, JointDraw
+from molfldd.core.law import Hand, Law
 from molfldd.core.reverse import ReverseProcess
 
 
@@ -62,21 +62,6 @@ def example_noise(seed: int, index: int, rows: int, columns: int) -> Tensor:
     return torch.rand(rows, columns, generator=generator)
 
 
-def sharpened(log_probs: Tensor, categories: int, temperature: float) -> Tensor:
-    """Probabilities of the data's categories to the power of 1 / temperature, their sum kept.
-
-    What is beyond the data, the mask, thus comes as often as the model says.
-
-    Args:
-        log_probs: log v, (B, n, S) nats.
-        categories: K, of the states.
-        temperature: Below 1 the likelier ones get likelier, above 1 less likely.
-    """
-    values, beyond = log_probs[..., :categories], log_probs[..., categories:]
-    sum_kept = torch.logsumexp(values, -1, keepdim=True)
-    return torch.cat([torch.log_softmax(values / temperature, -1) + sum_kept, beyond], -1)
-
-
 class Sampler:
     """Draws examples from a trained reverse process.
 
@@ -112,24 +97,16 @@ class Sampler:
         columns = NUMBERS * sum(self._lengths.values()) + (self.reverse.components > 1)
         return torch.stack([example_noise(seed, i, rows, columns) for i in indices])
 
-    def _draw(
-        self, probs: dict[str, Tensor], mask: dict[str, Tensor], numbers: Tensor
-    ) -> dict[str, Tensor]:
-        states, start = {}, 0
-        for name, p in probs.items():
-            length = p.shape[1]
-            uniform = numbers[:, start : start + NUMBERS * length].view(len(p), length, NUMBERS)
-            states[name] = self.joint.get(name, independent)(p, mask[name], uniform)
+    def _hand(self, mask: Masks, numbers: Tensor) -> Hand:
+        """What a step is drawn with, from its row of numbers (B, columns)."""
+        each, start = {}, 0
+        for name, exists in mask.items():
+            length = exists.shape[1]
+            row = numbers[:, start : start + NUMBERS * length]
+            each[name] = row.view(len(row), length, NUMBERS)
             start += NUMBERS * self._lengths[name]
-        return states
-
-    def _probs(self, log_v: dict[str, Tensor]) -> dict[str, Tensor]:
-        if self.temperature != 1:
-            log_v = {
-                block.name: sharpened(log_v[block.name], block.categories, self.temperature)
-                for block in self.reverse.blocks
-            }
-        return {name: v.exp() for name, v in log_v.items()}
+        categories = {block.name: block.categories for block in self.reverse.blocks}
+        return Hand(mask, each, numbers[:, -1], categories, self.joint, self.temperature)
 
     def walk(self, seed: int, indices: Sequence[int]) -> Iterator[State]:
         """The states z_T, ..., z_0 of the examples of a seed, each with the law it is drawn from.
@@ -143,17 +120,16 @@ class Sampler:
         sizes = self.sizes.quantile(noise[:, 0, 0]).to(device)
         noise = noise.to(device)
         mask = masks(self.reverse.blocks, sizes)
-        prior = {
-            name: self.prior.probs[name].to(device).expand(*m.shape, -1) for name, m in mask.items()
+        hand = self._hand(mask, noise[:, 1])
+        z = {
+            name: hand.joint_draw(name, self.prior.probs[name].to(device).expand(*m.shape, -1))
+            for name, m in mask.items()
         }
-        z = self._draw(prior, mask, noise[:, 1])
         yield State(z, mask, sizes, None)
         for row, step in enumerate(reversed(self.reverse.clock.steps(self.steps)), start=2):
-            t = torch.full_like(sizes, step)
-            numbers = noise[:, row]
-            law = self.reverse.law(self.prior.onehot(z), mask, t)
+            law = self.reverse.law(self.prior.onehot(z), mask, torch.full_like(sizes, step))
             with torch.no_grad():
-                z = self._draw(self._probs(law.pick(numbers[:, -1])), mask, numbers)
+                z = law.draw(self._hand(mask, noise[:, row]))
             yield State(z, mask, sizes, law)
 
     @torch.no_grad()

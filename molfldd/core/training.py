@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -31,6 +30,7 @@ from molfldd.core.optimizers import (
     variance,
 )
 from molfldd.core.phases import Phase, TrainingOptions
+from molfldd.core.profile import Iteration
 from molfldd.core.reverse import ReverseProcess
 
 
@@ -58,56 +58,6 @@ class Objective(nn.Module):
         term = Term.of(self.diffusion, Batch(codes, mask, sizes), t, self.get_buffer("weights"))
         estimate = self.estimator(term, self.generator, self.progress)
         return estimate.loss, estimate.kl
-
-
-@dataclass(frozen=True)
-class Iteration:
-    """What one iteration of training reports.
-
-    Attributes:
-        number: Iterations done so far, this one included.
-        phase: The phase it belongs to.
-        t: Steps of the examples, M of each, (M * B,).
-        kl: KL of each block at those steps, nats, (M * B,) per block.
-        gradient_norm: Of "reverse", "forward" and what else is trained, before clipping.
-    """
-
-    number: int
-    phase: Phase
-    t: Tensor
-    kl: dict[str, Tensor]
-    gradient_norm: dict[str, float]
-
-
-class Profile:
-    """Running mean of the KL by step and block since the last reset.
-
-    Args:
-        steps: T.
-        blocks: Names of the blocks.
-    """
-
-    def __init__(self, steps: int, blocks: tuple[str, ...]) -> None:
-        self.blocks = blocks
-        self._sum = torch.zeros(steps, len(blocks))
-        self._visits = torch.zeros(steps)
-
-    def add(self, iteration: Iteration) -> None:
-        """Count one iteration."""
-        rows = iteration.t.cpu() - 1
-        kl = torch.stack([iteration.kl[name].float().cpu() for name in self.blocks], -1)
-        self._sum.index_add_(0, rows, kl)
-        self._visits.index_add_(0, rows, torch.ones(len(rows)))
-
-    def reset(self) -> None:
-        """Forget everything."""
-        self._sum.zero_()
-        self._visits.zero_()
-
-    @property
-    def kl(self) -> Tensor:
-        """Mean KL, nats per example, (T, number of blocks)."""
-        return self._sum / self._visits.clamp(min=1)[:, None]
 
 
 class Trainer:
@@ -211,11 +161,8 @@ class Trainer:
 
     def _step(self, phase: Phase, done: int, objective: Any, optimizers: list[Any]) -> Iteration:
         device = self.fabric.device
-        indices, disguise = (
-            self._draws.indices(self.iteration),
-            self._draws.disguise(self.iteration),
-        )
-        batch = self.examples.drawn(indices, disguise).to(device)
+        indices = self._draws.indices(self.iteration)
+        batch = self.examples.drawn(indices, self._draws.disguise(self.iteration)).to(device)
         t = self._draws.times(self.iteration).to(device)
         objective.module.generator = self._draws.noise(self.iteration, device)
         objective.module.progress = done / phase.iterations

@@ -43,7 +43,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
             f"{path} is truncated or damaged: it has {len(content):,} bytes and not {expected:,}; "
             "get it again"
         )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape.astype(int)).copy().copy()
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape.astype(int)).copy()
 
 
 def _read(path: Path) -> bytes:

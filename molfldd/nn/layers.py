@@ -28,15 +28,17 @@ class TimeEmbedding(nn.Module):
 
     Args:
         width: Channels of the result.
-        frequencies: Number of sine and cosine pairs.
     """
 
-    def __init__(self, width: int, frequencies: int = 16) -> None:
+    frequencies = 16
+    """Pairs of sine and cosine."""
+
+    def __init__(self, width: int) -> None:
         super().__init__()
-        rates = torch.exp(torch.linspace(0.0, math.log(200.0), frequencies))
+        rates = torch.exp(torch.linspace(0.0, math.log(200.0), self.frequencies))
         self.register_buffer("rates", rates, persistent=False)
         self.layers = nn.Sequential(
-            nn.Linear(2 * frequencies, width), nn.SiLU(), nn.Linear(width, width)
+            nn.Linear(2 * self.frequencies, width), nn.SiLU(), nn.Linear(width, width)
         )
 
     def forward(self, time: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from molfldd.core.blocks import Batch, Prior
 from molfldd.core.forward import ForwardProcess
-from molfldd.core.reverse import ReverseProcess
+from molfldd.core.reverse import FactorizedReverse
 from molfldd.toy.network import COORDINATES
 
 
@@ -37,7 +37,7 @@ def mixed(weights: Tensor, factors: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def generated(reverse: ReverseProcess, prior: Prior) -> list[Tensor]:
+def generated(reverse: FactorizedReverse, prior: Prior) -> list[Tensor]:
     """p_theta(z_t) for t = T, ..., 0, each (S, S) float64: Eq. (7) summed over z_t.
 
     Args:

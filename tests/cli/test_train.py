@@ -2,34 +2,17 @@
 
 import json
 import os
-import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-from program import CPU, Command, files, start
+from program import CPU, Command, files, same_weights
 
 import molfldd.run
-from molfldd.checkpoint import read_checkpoint
 from molfldd.config import parse_config, read_recipe, recipes
-from molfldd.model import load_model
 from molfldd.run import LOG, MODEL, STATE
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_model(folder / MODEL).sampler.reverse.state_dict()
-
-
-def same_weights(one: Path, other: Path) -> bool:
-    first, second = weights(one), weights(other)
-    return first.keys() == second.keys() and all(
-        torch.equal(first[name], second[name]) for name in first
-    )
 
 
 @contextmanager
@@ -90,88 +73,6 @@ def test_resumed_training_equals_uninterrupted(
     entries = [json.loads(line) for line in (parts / LOG).read_text().splitlines()]
     numbers = [entry["iteration"] for entry in entries if entry["event"] == "train"]
     assert numbers == [1, 2, 3, 4, 5]
-
-
-@pytest.mark.parametrize(
-    ("changed", "parts", "anew"),
-    [
-        ("process.steps=3", ("reverse", "forward"), set()),
-        ("process.even_pace=0.9", ("reverse", "forward"), set()),
-        ("process.steps=4", ("reverse", "forward"), {"pace_logits"}),
-        ("process.steps=[3, 4]", ("reverse", "forward"), {"pace_logits"}),
-        ("process.components=3", ("reverse", "forward"), set()),
-        ("network.layers=2", ("reverse", "forward"), set()),
-        ("network.triangles=3", ("reverse", "forward"), set()),
-        ("process.forward=fixed", ("reverse",), set()),
-    ],
-)
-def test_training_begins_with_the_networks_of_a_checkpoint(
-    molfldd: Command,
-    recipe: Path,
-    checkpoint: Path,
-    tmp_path: Path,
-    changed: str,
-    parts: tuple[str, ...],
-    anew: set[str],
-) -> None:
-    """Of the forward process too, if it is of the same kind, without what belongs to each step."""
-    still = [f"--set=phases.{i}.lr_{p}=1e-12" for i in (0, 1) for p in ("forward", "reverse")]
-    short = [f"--set=phases.{i}.iterations=1" for i in (0, 1)]
-    out = tmp_path / "new"
-    more = (f"--set={changed}", *still, *short, *CPU)
-    result = molfldd("train", recipe, "--init", checkpoint, "--out", out, *more)
-    assert result.code == 0, result.err
-    assert f"beginning with {'both processes' if len(parts) == 2 else 'the reverse'}" in result.err
-    _, begun = read_checkpoint(out / MODEL)
-    _, given = read_checkpoint(checkpoint)
-    for part in parts:
-        for name, value in given[part].items():
-            if name not in anew:
-                found = begun[part][name].clone()
-                same = tuple(slice(size) for size in value.shape)
-                torch.testing.assert_close(found[same], value, rtol=1e-2, atol=1e-4)
-                found[same] = 0.0
-                assert (found.abs() < 1e-6).all()
-
-
-@pytest.mark.parametrize("changed", ["width=32", "heads=4"])
-def test_training_cannot_begin_with_another_network(
-    molfldd: Command, recipe: Path, checkpoint: Path, tmp_path: Path, changed: str
-) -> None:
-    sets = (f"--set=network.{changed}", "--init", checkpoint)
-    result = molfldd("train", recipe, *sets, "--out", tmp_path / "new", *CPU)
-    assert result.code == 1
-    assert "its network is" in result.error
-    assert files(tmp_path) == {recipe}
-
-
-@pytest.mark.parametrize("changed", [["reverse=jump"], ["reverse=direct", "forward=mixed"]])
-def test_training_cannot_begin_with_another_reverse_process(
-    molfldd: Command, recipe: Path, checkpoint: Path, tmp_path: Path, changed: list[str]
-) -> None:
-    sets = [f"--set=process.{change}" for change in changed]
-    result = molfldd("train", recipe, "--init", checkpoint, "--out", tmp_path / "new", *sets, *CPU)
-    assert result.code == 1
-    assert "its reverse process is unmasking" in result.error
-    assert files(tmp_path) == {recipe}
-
-
-def test_training_cannot_begin_with_another_kind_of_data(
-    molfldd: Command, recipe: Path, toy_checkpoint: Path, tmp_path: Path
-) -> None:
-    result = molfldd("train", recipe, "--init", toy_checkpoint, "--out", tmp_path / "new", *CPU)
-    assert result.code == 1
-    assert "other categories" in result.error
-    assert files(tmp_path) == {recipe}
-
-
-def test_resumed_training_has_networks_of_its_own(
-    molfldd: Command, recipe: Path, checkpoint: Path
-) -> None:
-    out = checkpoint.parent
-    result = molfldd("train", recipe, "--resume", "--init", checkpoint, "--out", out)
-    assert result.code == 2
-    assert "leave out --init" in result.error
 
 
 def test_existing_training_is_kept(molfldd: Command, recipe: Path, checkpoint: Path) -> None:
@@ -338,67 +239,3 @@ def test_folder_without_permission(molfldd: Command, recipe: Path, tmp_path: Pat
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
     assert "no permission" in molfldd("train", recipe, "--out", locked / "run").error
-
-
-ENDLESS = [
-    "data.examples=300",
-    "network.width=16",
-    "training.batch_size=16",
-    "phases.0.iterations=10000000",
-    "monitor.log_every=1",
-    "monitor.checkpoint_every=5",
-    "monitor.samples=10",
-]
-
-
-def toy_arguments(folder: Path, *changes: str) -> list[str]:
-    sets = [part for change in (*ENDLESS, *changes) for part in ("--set", change)]
-    return ["train", "toy", "--out", str(folder), *sets, *CPU]
-
-
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
-    while not path.is_file() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_keeps_the_state(tmp_path: Path, number: signal.Signals) -> None:
-    process = start(*toy_arguments(tmp_path / "a"))
-    wait_for(tmp_path / "a" / LOG, process)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "--resume" in err
-    assert "Traceback" not in err
-    header, state = read_checkpoint(tmp_path / "a" / STATE)
-    assert state["iteration"] == header["metrics"]["iterations"] > 0
-    assert {path.name for path in files(tmp_path)} == {STATE, MODEL, LOG, "config.yaml"}
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there are no such signals here")
-def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
-    """At most the iterations since then are lost, and the end is that of an unbroken run.
-
-    All are processes of their own, with as many threads: rounding depends on that.
-    """
-    process = start(*toy_arguments(tmp_path / "killed"))
-    wait_for(tmp_path / "killed" / STATE, process)
-    process.kill()
-    process.communicate(timeout=60)
-    logged = [json.loads(line) for line in whole_lines(tmp_path / "killed" / LOG)]
-    _, state = read_checkpoint(tmp_path / "killed" / STATE)
-    assert 0 <= logged[-1]["iteration"] - state["iteration"] <= 5
-    short = (f"phases.0.iterations={state['iteration'] + 3}", "phases.1.iterations=2")
-    finish(start(*toy_arguments(tmp_path / "killed", *short), "--resume"))
-    finish(start(*toy_arguments(tmp_path / "whole", *short)))
-    assert same_weights(tmp_path / "killed", tmp_path / "whole")
-
-
-def finish(process: subprocess.Popen[str]) -> None:
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-
-
-def whole_lines(path: Path) -> list[str]:
-    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

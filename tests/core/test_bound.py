@@ -273,7 +273,7 @@ def test_unmasking_kl_and_its_gradients_are_the_dense_ones(kind: str, steps: int
     t = torch.arange(12) % steps + 1
     z = transition.draw(generator())
     parameters = list(diffusion.parameters())
-    found = step_kl(diffusion, batch, transition, z, t)
+    found = step_kl(diffusion, batch, transition, z, t, generator())
     dense = relaxed_step_kl(diffusion, batch, transition, diffusion.prior.onehot(z), t)
     for name, kl in dense.items():
         torch.testing.assert_close(found[name], kl, rtol=1e-4, atol=1e-5)

@@ -100,7 +100,7 @@ def agrees(found: tuple[Tensor, Tensor], exact: tuple[Tensor, Tensor]) -> bool:
 
 def wrong_sign(term: Term, generator: torch.Generator, progress: float) -> Estimate:
     z = term.draw(generator)
-    kl = term.kl(z)
+    kl = term.kl(z, generator)
     value = sum_of_blocks(kl)
     return term.estimate(value - term.log_marginal(z) * value.detach(), kl)
 
@@ -114,7 +114,7 @@ def mean_as_own_baseline(term: Term, generator: torch.Generator, progress: float
     """Leave-one-out without leaving one out: biased by the factor (K - 1) / K."""
     many = term.repeat(2)
     z = many.draw(generator)
-    kl = many.kl(z)
+    kl = many.kl(z, generator)
     value = sum_of_blocks(kl)
     rows = value.detach().view(2, -1)
     return many.estimate(value + many.log_marginal(z) * (rows - rows.mean(0)).flatten(), kl)

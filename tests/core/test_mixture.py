@@ -7,7 +7,9 @@ from torch import Tensor
 
 from molfldd.core.bound import categorical_kl, step_kl
 from molfldd.core.diffusion import Diffusion
-from molfldd.core.mixture import Law, mixture_kl
+from molfldd.core.joint import NUMBERS
+from molfldd.core.law import Hand
+from molfldd.core.mixture import MixtureLaw, mixture_kl
 from molfldd.core.reverse import ReverseProcess
 
 KINDS = ["masking:3", "pinned-uniform:3", "fixed-uniform:2"]
@@ -23,8 +25,10 @@ def steps_of(diffusion: Diffusion, t: int) -> list[tuple[float, float]]:
         steps = torch.tensor([t])
         forward = diffusion.forward_process
         transition = forward.transition(x, forward.encode(x), steps)
-        z = transition.draw(torch.Generator().manual_seed(i))
-        found = torch.stack(list(step_kl(diffusion, x, transition, z, steps).values())).sum()
+        generator = torch.Generator().manual_seed(i)
+        z = transition.draw(generator)
+        kl = step_kl(diffusion, x, transition, z, steps, generator)
+        found = torch.stack(list(kl.values())).sum()
         states = all_states(diffusion.blocks, diffusion.reverse.states, int(x.sizes))
         q = joint(transition.posterior(diffusion.prior.onehot(z)), states)
         here = row_of(states, type(x)(z, x.mask, x.sizes), 0)
@@ -88,16 +92,19 @@ def test_weights_are_a_distribution_and_padding_has_no_vote(kind: str) -> None:
         torch.testing.assert_close(own.log_weights[:, 0], law.log_weights[:, i])
 
 
-def test_picked_components_average_to_the_marginals() -> None:
+def test_states_are_drawn_as_often_as_the_marginals_say() -> None:
     generator = torch.Generator().manual_seed(1)
     weights = torch.randn(3, 1, generator=generator).log_softmax(0)
     probs = torch.randn(3, 1, 4, 5, generator=generator).log_softmax(-1)
     count = 20_000
-    law = Law(weights.expand(3, count), {"all": probs.expand(3, count, 4, 5)})
-    uniform = (torch.arange(count) + 0.5) / count
-    picked = law.pick(uniform)["all"].exp().mean(0)
-    expected = Law(weights, {"all": probs}).marginals()["all"][0].exp()
-    torch.testing.assert_close(picked, expected, atol=1e-3, rtol=0)
+    law = MixtureLaw(weights.expand(3, count), {"all": probs.expand(3, count, 4, 5)})
+    numbers = torch.rand(count, 4, NUMBERS, generator=generator)
+    mask = torch.ones(count, 4, dtype=torch.bool)
+    choice = (torch.arange(count) + 0.5) / count
+    drawn = law.draw(Hand({"all": mask}, {"all": numbers}, choice, {"all": 5}, {}, 1.0))["all"]
+    found = torch.nn.functional.one_hot(drawn, 5).double().mean(0)
+    expected = MixtureLaw(weights, {"all": probs}).marginals()["all"][0].exp().double()
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
 
 
 def test_components_differ_before_any_training() -> None:

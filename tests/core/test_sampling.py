@@ -12,7 +12,8 @@ from torch import Tensor
 
 from molfldd.core.blocks import SizeDistribution, draw
 from molfldd.core.diffusion import Diffusion
-from molfldd.core.sampling import Sampler, Samples, example_noise, sharpened
+from molfldd.core.law import sharpened
+from molfldd.core.sampling import Sampler, Samples, example_noise
 
 SIZES = SizeDistribution(torch.tensor([0, 1, 3]))
 ONE_BELOW = 1 - 2.0**-24  # the largest number torch.rand can return
@@ -25,6 +26,7 @@ every_process = pytest.mark.parametrize(
         "fixed-absorbing",
         "masking",
         "masking:3",
+        "masking:head",
         "free-uniform:2",
     ],
 )

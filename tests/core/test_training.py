@@ -25,7 +25,8 @@ from molfldd.core.estimators import (
 )
 from molfldd.core.optimizers import hidden_matrices
 from molfldd.core.phases import Phase, TrainingOptions
-from molfldd.core.training import Profile, Trainer
+from molfldd.core.profile import Profile
+from molfldd.core.training import Trainer
 
 OPTIONS = TrainingOptions(batch_size=12, ema_decay=0.9, seed=3)
 PHASES = (

@@ -33,8 +33,14 @@ from molfldd.core.forward import (
     MixedForward,
     PinnedForward,
 )
+from molfldd.core.mixture import MixtureLaw
 from molfldd.core.network import NetworkFactory
-from molfldd.core.reverse import DirectReverse, ReverseProcess, UnmaskingReverse
+from molfldd.core.reverse import (
+    AutoregressiveReverse,
+    DirectReverse,
+    ReverseProcess,
+    UnmaskingReverse,
+)
 
 LETTERS = Block("letters", 3, torch.Tensor.clone)
 LINKS = Block("links", 2, lambda sizes: sizes - 1)
@@ -69,6 +75,15 @@ class TinyNetwork(nn.Module):
     @property
     def readouts(self) -> tuple[nn.Linear, ...]:
         return tuple(self.read.values())
+
+    def sites(self, lengths: Mapping[str, int]) -> dict[str, Tensor]:
+        """A letter at itself, a link between two letters."""
+        places = {name: torch.arange(n) for name, n in lengths.items()}
+        nowhere = torch.full_like(places["letters"], -1)
+        found = {"letters": torch.stack([places["letters"], nowhere], -1)}
+        if "links" in places:
+            found["links"] = torch.stack([places["links"], places["links"] + 1], -1)
+        return found
 
     def forward(
         self, values: Mapping[str, Tensor], mask: Mapping[str, Tensor], time: Tensor
@@ -161,15 +176,20 @@ def build_diffusion(
 ) -> Diffusion:
     """Random processes; the reverse unmasks where the forward only masks.
 
-    The kind may end in the number of components of the reverse process, as in "masking:3".
+    The kind may end in the number of components of the reverse process, as in "masking:3", or in
+    "head" for an autoregressive one.
     """
-    kind, _, components = kind.partition(":")
+    kind, _, suffix = kind.partition(":")
     network = network_factory(seed, scale, width)
     torch.manual_seed(seed)
     forward = FORWARD[kind](blocks, steps, network)
+    if suffix == "head":
+        reverse = AutoregressiveReverse(blocks, forward.prior, steps, network)
+        torch.nn.init.normal_(reverse.head.read.weight, std=0.3)
+        return Diffusion(forward, reverse)
     only_masks = kind in ("masking", "masking-paced", "fixed-absorbing")
     reverse = (UnmaskingReverse if only_masks else DirectReverse)(
-        blocks, forward.prior, steps, network, int(components or 1)
+        blocks, forward.prior, steps, network, int(suffix or 1)
     )
     if isinstance(reverse, DirectReverse):
         generator = torch.Generator().manual_seed(seed + 1)
@@ -229,6 +249,10 @@ def joint(probs: Mapping[str, Tensor], states: Batch) -> Tensor:
 def reverse_matrix(reverse: ReverseProcess, prior: Prior, states: Batch, t: int) -> Tensor:
     """p_theta(z_s = column | z_t = row)."""
     law = reverse.law(prior.onehot(states.codes), states.mask, torch.full((len(states),), t))
+    if not isinstance(law, MixtureLaw):
+        count = len(states)
+        each = ({name: x[j].expand_as(x) for name, x in states.codes.items()} for j in range(count))
+        return torch.stack([law.log_prob(z, states.mask).exp() for z in each], 1)
     components = [
         weight.exp()[:, None]
         * joint({name: v[k].exp() for name, v in law.log_probs.items()}, states)

@@ -128,9 +128,9 @@ def test_pictures(molfldd, checkpoint, tmp_path, name, more):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--out", "a.sdf"], "(domain 'images') these formats can be written: .png .npz"),
-        (["--out", "a.gif"], "these formats can be written: .png .npz"),
-        (["--out", "a.smi", "--trajectory"], "these formats can be written: .png .gif .npz"),
+        (["--out", "a.sdf"], "suffix '.sdf' is none of .png .npz"),
+        (["--out", "a.gif"], "suffix '.gif' is none of .png .npz"),
+        (["--out", "a.smi", "--trajectory"], "suffix '.smi' is none of .png .gif .npz"),
         (["--out", "a.xyz"], "suffix '.xyz' is none of"),
         (["--out", "nowhere/a.png"], "no directory nowhere"),
         (["--trajectory"], "--trajectory needs --out"),

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from molfldd.domain import FORMATS
 from molfldd.images.files import MASKED, TRAJECTORY_WRITERS, WRITERS, as_text, grid, square
 
 
@@ -55,10 +54,6 @@ def test_trajectories_are_rows_frames_and_arrays(tmp_path):
         assert np.array_equal(frames[1][::21, ::21], square([row[1] for row in rows]))
     with np.load(tmp_path / "file.npz") as file:
         assert np.array_equal(file["trajectories"], np.array(rows))
-
-
-def test_formats_are_known_without_loading_the_domain():
-    assert set(FORMATS["images"]) == {*WRITERS, *TRAJECTORY_WRITERS}
 
 
 def test_text_has_two_rows_in_a_line():

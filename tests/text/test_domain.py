@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from molfldd.config import parse_config, read_recipe
-from molfldd.domain import FORMATS, Data, domain_class
+from molfldd.domain import Data, domain_class
 from molfldd.text.datasets import TextData, read_corpus
 from molfldd.text.domain import Text
 from molfldd.text.network import TOKENS
@@ -75,9 +75,8 @@ def test_given_tokenizer_is_used(data: Data, config: TextData, tmp_path: Path) -
     assert read_tokenizer(path).get_vocab_size() == 300
 
 
-def test_registered_with_its_formats() -> None:
+def test_registered() -> None:
     assert domain_class("text") is Text
-    assert tuple(Text.writers()) == FORMATS["text"]
 
 
 def test_recipes_differ_in_the_forward_process_alone() -> None:

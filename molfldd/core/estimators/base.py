@@ -68,9 +68,9 @@ class Term:
         """Hard samples of z_t, (B, n) int64 per block."""
         return self.transition.draw(generator)
 
-    def kl(self, z: Codes) -> dict[str, Tensor]:
-        """The KL at hard states z (B, n), nats per example, (B,) per block."""
-        return step_kl(self.diffusion, self.batch, self.transition, z, self.t)
+    def kl(self, z: Codes, generator: torch.Generator) -> dict[str, Tensor]:
+        """The KL at hard states z (B, n), nats per example, (B,) per block; see ``step_kl``."""
+        return step_kl(self.diffusion, self.batch, self.transition, z, self.t, generator)
 
     def relaxed_kl(self, z: dict[str, Tensor]) -> dict[str, Tensor]:
         """The KL at one-hot states or simplex points (B, n, S), by Eq. (14); (B,) per block."""

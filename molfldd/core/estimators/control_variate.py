@@ -94,7 +94,7 @@ class WithEffects(nn.Module):
         """See the module; the loss also fits the effects."""
         many = term.repeat(self.samples)
         z = many.draw(generator)
-        kl = many.kl(z)
+        kl = many.kl(z, generator)
         value = sum_blocks(kl)
         left = against_others(value.detach() - self.effects.value(many, z), self.samples)
         surrogate = value + many.log_marginal(z) * left.detach() + self.effects.expectation(many)

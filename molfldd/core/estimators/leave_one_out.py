@@ -37,7 +37,7 @@ class LeaveOneOut:
         """See the class."""
         many = term.repeat(self.samples)
         z = many.draw(generator)
-        kl = many.kl(z)
+        kl = many.kl(z, generator)
         value = sum_blocks(kl)
         advantage = against_others(value.detach(), self.samples)
         surrogate = value + many.log_marginal(z) * advantage

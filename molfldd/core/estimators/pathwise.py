@@ -18,5 +18,5 @@ class Pathwise:
 
     def __call__(self, term: Term, generator: torch.Generator, progress: float) -> Estimate:
         """See the class."""
-        kl = term.kl(term.draw(generator))
+        kl = term.kl(term.draw(generator), generator)
         return term.estimate(sum_blocks(kl), kl)

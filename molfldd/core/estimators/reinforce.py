@@ -22,6 +22,6 @@ class Reinforce:
     def __call__(self, term: Term, generator: torch.Generator, progress: float) -> Estimate:
         """See the class."""
         z = term.draw(generator)
-        kl = term.kl(z)
+        kl = term.kl(z, generator)
         value = sum_blocks(kl)
         return term.estimate(value + term.log_marginal(z) * value.detach(), kl)

@@ -1,0 +1,92 @@
+"""``molfldd train --init``: what a training can begin with, and what it cannot."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from program import CPU, Command, files
+
+from molfldd.checkpoint import read_checkpoint
+from molfldd.run import MODEL
+
+
+@pytest.mark.parametrize(
+    ("changed", "parts", "anew"),
+    [
+        ("process.steps=3", ("reverse", "forward"), set()),
+        ("process.even_pace=0.9", ("reverse", "forward"), set()),
+        ("process.steps=4", ("reverse", "forward"), {"pace_logits"}),
+        ("process.steps=[3, 4]", ("reverse", "forward"), {"pace_logits"}),
+        ("process.components=3", ("reverse", "forward"), set()),
+        ("network.layers=2", ("reverse", "forward"), set()),
+        ("network.triangles=3", ("reverse", "forward"), set()),
+        ("process.forward=fixed", ("reverse",), set()),
+    ],
+)
+def test_training_begins_with_the_networks_of_a_checkpoint(
+    molfldd: Command,
+    recipe: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    changed: str,
+    parts: tuple[str, ...],
+    anew: set[str],
+) -> None:
+    """Of the forward process too, if it is of the same kind, without what belongs to each step."""
+    still = [f"--set=phases.{i}.lr_{p}=1e-12" for i in (0, 1) for p in ("forward", "reverse")]
+    short = [f"--set=phases.{i}.iterations=1" for i in (0, 1)]
+    out = tmp_path / "new"
+    more = (f"--set={changed}", *still, *short, *CPU)
+    result = molfldd("train", recipe, "--init", checkpoint, "--out", out, *more)
+    assert result.code == 0, result.err
+    assert f"beginning with {'both processes' if len(parts) == 2 else 'the reverse'}" in result.err
+    _, begun = read_checkpoint(out / MODEL)
+    _, given = read_checkpoint(checkpoint)
+    for part in parts:
+        for name, value in given[part].items():
+            if name not in anew:
+                found = begun[part][name].clone()
+                same = tuple(slice(size) for size in value.shape)
+                torch.testing.assert_close(found[same], value, rtol=1e-2, atol=1e-4)
+                found[same] = 0.0
+                assert (found.abs() < 1e-6).all()
+
+
+@pytest.mark.parametrize("changed", ["width=32", "heads=4"])
+def test_training_cannot_begin_with_another_network(
+    molfldd: Command, recipe: Path, checkpoint: Path, tmp_path: Path, changed: str
+) -> None:
+    sets = (f"--set=network.{changed}", "--init", checkpoint)
+    result = molfldd("train", recipe, *sets, "--out", tmp_path / "new", *CPU)
+    assert result.code == 1
+    assert "its network is" in result.error
+    assert files(tmp_path) == {recipe}
+
+
+@pytest.mark.parametrize("changed", [["reverse=jump"], ["reverse=direct", "forward=mixed"]])
+def test_training_cannot_begin_with_another_reverse_process(
+    molfldd: Command, recipe: Path, checkpoint: Path, tmp_path: Path, changed: list[str]
+) -> None:
+    sets = [f"--set=process.{change}" for change in changed]
+    result = molfldd("train", recipe, "--init", checkpoint, "--out", tmp_path / "new", *sets, *CPU)
+    assert result.code == 1
+    assert "its reverse process is unmasking" in result.error
+    assert files(tmp_path) == {recipe}
+
+
+def test_training_cannot_begin_with_another_kind_of_data(
+    molfldd: Command, recipe: Path, toy_checkpoint: Path, tmp_path: Path
+) -> None:
+    result = molfldd("train", recipe, "--init", toy_checkpoint, "--out", tmp_path / "new", *CPU)
+    assert result.code == 1
+    assert "other categories" in result.error
+    assert files(tmp_path) == {recipe}
+
+
+def test_resumed_training_has_networks_of_its_own(
+    molfldd: Command, recipe: Path, checkpoint: Path
+) -> None:
+    out = checkpoint.parent
+    result = molfldd("train", recipe, "--resume", "--init", checkpoint, "--out", out)
+    assert result.code == 2
+    assert "leave out --init" in result.error
