@@ -25,6 +25,7 @@ from molfldd.core.forward import (
     MaskingForward,
     MixedForward,
     PinnedForward,
+    UnpacedMaskingForward,
 )
 from molfldd.core.network import NetworkFactory
 from molfldd.core.reverse import (
@@ -54,6 +55,9 @@ _FORWARD: dict[
         blocks, prior, config.steps, network, config.pin_power
     ),
     "masking": lambda config, blocks, prior, network: MaskingForward(
+        blocks, prior, config.steps, network, config.even_pace
+    ),
+    "unpaced": lambda config, blocks, prior, network: UnpacedMaskingForward(
         blocks, prior, config.steps, network, config.even_pace
     ),
     "mixed": lambda config, blocks, prior, network: MixedForward(

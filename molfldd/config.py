@@ -56,8 +56,9 @@ class ProcessConfig:
         steps: T, or several, among which one can choose when sampling.
         prior: p(z_T): "uniform", "marginal" (as frequent as in the data), "learned" (from there
             on) or "absorbing" (masked).
-        forward: "fixed" (conventional diffusion), "free", "pinned", "masking" or "mixed" (masking
-            and changed values); all but the first are learned.
+        forward: "fixed" (conventional diffusion), "free", "pinned", "masking", "unpaced" (masking
+            that may be early for one example and late for another) or "mixed" (masking and changed
+            values); all but the first are learned.
         reverse: "direct" (softmax), "jump" (stay or jump), for masking only "unmasking", or
             "autoregressive" (unmasking, the revealed values one after another).
         components: Factorized laws that a step of the reverse process mixes; 1 is Eq. (7).
@@ -70,7 +71,7 @@ class ProcessConfig:
 
     steps: int | tuple[int, ...] = 10
     prior: Literal["uniform", "marginal", "learned", "absorbing"] = "absorbing"
-    forward: Literal["fixed", "free", "pinned", "masking", "mixed"] = "masking"
+    forward: Literal["fixed", "free", "pinned", "masking", "unpaced", "mixed"] = "masking"
     reverse: Literal["direct", "jump", "unmasking", "autoregressive"] = "unmasking"
     components: int = 1
     coupling: Literal["maximum", "monotone", "independent"] = "maximum"
@@ -82,7 +83,7 @@ class ProcessConfig:
         Clock(self.steps)
         if self.components < 1:
             raise ValueError(f"components must be at least 1, got {self.components}")
-        if self.forward in ("masking", "mixed") and self.prior != "absorbing":
+        if self.forward in ("masking", "unpaced", "mixed") and self.prior != "absorbing":
             raise ValueError(f"forward '{self.forward}' needs prior 'absorbing'")
         only_unmasks = self.reverse in ("unmasking", "autoregressive")
         if only_unmasks and self.prior != "absorbing":

@@ -109,6 +109,7 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "conventional masking": fixed(),
         "conventional, uniform prior": fixed("process.prior=uniform", "process.reverse=jump"),
         "conventional, marginal prior": fixed("process.prior=marginal", "process.reverse=jump"),
+        "masking without a pace for every example": learned("process.forward=unpaced"),
         "masking and changed values": learned("process.forward=mixed", "process.reverse=jump"),
         "pinned marginals": general("process.forward=pinned"),
         "pinned marginals, learned prior": general(

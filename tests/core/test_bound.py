@@ -36,6 +36,10 @@ PROCESSES = [
     ("pinned-uniform", 3),
     ("pinned-absorbing", 2),
     ("masking", 3),
+    ("masking-paced", 2),
+    ("masking-unpaced", 3),
+    ("mixed", 2),
+    ("pinned-learned-prior", 2),
 ]
 every_process = pytest.mark.parametrize(("kind", "steps"), PROCESSES)
 SIZES = SizeDistribution(torch.tensor([0, 1, 3]))

@@ -206,8 +206,15 @@ def test_impossible_pace_is_refused(even: float) -> None:
         )
 
 
-def test_masking_never_unmasks_as_time_goes_on() -> None:
-    process, batch = build_forward("masking", 6), random_batch(6)
+def test_without_a_pace_some_examples_are_masked_earlier_than_others() -> None:
+    process, batch = build_forward("masking-unpaced", 4), random_batch(9, sizes=(3,))
+    masked = torch.cat([u[..., -1] for u in marginals(process, batch, 2).values()], -1).mean(-1)
+    assert masked.max() - masked.min() > 0.1
+
+
+@pytest.mark.parametrize("kind", ["masking", "masking-unpaced"])
+def test_masking_never_unmasks_as_time_goes_on(kind: str) -> None:
+    process, batch = build_forward(kind, 6), random_batch(6)
     for name in ("letters", "links"):
         masked = torch.stack([marginals(process, batch, t)[name][..., -1] for t in range(7)])
         assert (masked.diff(dim=0)[:, batch.mask[name]] > 0).all()

@@ -32,6 +32,7 @@ from molfldd.core.forward import (
     MaskingForward,
     MixedForward,
     PinnedForward,
+    UnpacedMaskingForward,
 )
 from molfldd.core.mixture import MixtureLaw
 from molfldd.core.network import NetworkFactory
@@ -145,6 +146,9 @@ FORWARD: dict[str, Build] = {
     "pinned-absorbing": lambda b, T, net: PinnedForward(b, absorbing_prior(b), T, net),
     "masking": lambda b, T, net: MaskingForward(b, absorbing_prior(b), T, net),
     "masking-paced": paced_masking,
+    "masking-unpaced": lambda b, T, net: UnpacedMaskingForward(
+        b, absorbing_prior(b), T, net, even=0.5
+    ),
     "pinned-independent": independent_pinned,
     "mixed": lambda b, T, net: MixedForward(b, absorbing_prior(b), T, net, 0.6, 0.4),
     "pinned-learned-prior": lambda b, T, net: PinnedForward(b, learned_prior(b), T, net),
@@ -155,7 +159,11 @@ LEARNED = (
     "pinned-absorbing",
     "masking",
     "masking-paced",
+    "masking-unpaced",
     "pinned-independent",
+    "mixed",
+    "free-absorbing",
+    "pinned-learned-prior",
 )
 
 
@@ -187,7 +195,7 @@ def build_diffusion(
         reverse = AutoregressiveReverse(blocks, forward.prior, steps, network)
         torch.nn.init.normal_(reverse.head.read.weight, std=0.3)
         return Diffusion(forward, reverse)
-    only_masks = kind in ("masking", "masking-paced", "fixed-absorbing")
+    only_masks = kind in ("masking", "masking-paced", "masking-unpaced", "fixed-absorbing")
     reverse = (UnmaskingReverse if only_masks else DirectReverse)(
         blocks, forward.prior, steps, network, int(suffix or 1)
     )

@@ -3,7 +3,7 @@
 from molfldd.core.forward.base import ForwardProcess
 from molfldd.core.forward.fixed import FixedForward
 from molfldd.core.forward.marginals import FreeForward, PinnedForward
-from molfldd.core.forward.masking import MaskingForward, MixedForward
+from molfldd.core.forward.masking import MaskingForward, MixedForward, UnpacedMaskingForward
 from molfldd.core.forward.transitions import MaskingTransition, Transition
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "MixedForward",
     "PinnedForward",
     "Transition",
+    "UnpacedMaskingForward",
 ]

@@ -136,8 +136,12 @@ class MaskingForward(ForwardProcess):
         scores = torch.cat([encoding[name][..., 0] for name in names], -1)
         mask = torch.cat([batch.mask[name] for name in names], -1)
         pace = self.pace()[t - 1].clamp(max=ALL_BUT)
-        offset = solve_offset(scores, mask, pace)[:, None]
+        offset = self._offset(scores, mask, pace)[:, None]
         return {name: torch.sigmoid(encoding[name][..., 0] + offset) for name in names}
+
+    def _offset(self, scores: Tensor, mask: Tensor, pace: Tensor) -> Tensor:
+        """b_t, (B,), from scores and mask (B, D) of all elements and m_t (B,)."""
+        return solve_offset(scores, mask, pace)
 
     def transition(
         self, batch: Batch, encoding: Probs, t: Tensor
@@ -161,6 +165,22 @@ class MaskingForward(ForwardProcess):
     def interior(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
         """Two-point marginals on the data value and the mask; see the class."""
         return two_points(batch.codes, self.masked(batch, encoding, t), self.prior)
+
+
+class UnpacedMaskingForward(MaskingForward):
+    """u_t = (1 - p_t) onehot(x) + p_t mask, p_t = sigmoid(score(x) + logit(m_t)).
+
+    How many elements are masked at t depends on the example: nothing holds the mean of p_t at the
+    pace m_t, which is no more than where it starts, and scores are not centred. Arguments as of
+    ``MaskingForward``.
+    """
+
+    def _offset(self, scores: Tensor, mask: Tensor, pace: Tensor) -> Tensor:
+        return torch.logit(pace)
+
+    def _score(self, name: str, features: Tensor, mask: Tensor) -> Tensor:
+        score: Tensor = NUMBER_RATE * self.block_scores[name] + features[..., :1]
+        return score
 
 
 class MixedForward(MaskingForward):
