@@ -21,8 +21,6 @@ class NetworkFactory(Protocol):
         each has times of its own, see ``Clock.reading``. Its last layers start at zero, so that
         training starts from the process without a network. ``molfldd.core.calibration`` asks for
         these layers as ``module.readouts``, linear ones that keep the examples apart, (B, ..., C).
-        ``module.sites(lengths)`` may say where elements meet, for ``molfldd.core.autoregressive``:
-        two sites of each element, -1 for none, (n, 2) int64 for n elements of each block.
         """
 
 

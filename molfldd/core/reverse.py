@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -250,14 +250,4 @@ class AutoregressiveReverse(ReverseProcess):
         told = {name: f[..., self.states[name] :] for name, f in features.items()}
         states = {name: x.argmax(-1) for name, x in z.items()}
         hidden = {b.name: mask[b.name] & (states[b.name] == b.categories) for b in self.blocks}
-        sites = self._sites({name: x.shape[1] for name, x in states.items()}, t.device)
-        return AutoregressiveLaw(
-            self.head, states, hidden, mask, own, told, sites, self.clock.index(t)
-        )
-
-    def _sites(self, lengths: Mapping[str, int], device: torch.device) -> dict[str, Tensor]:
-        """The network's, or none; (n, 2) int64 per block."""
-        sites: Any = getattr(self.network, "sites", None)
-        if sites is not None:
-            return {name: x.to(device) for name, x in sites(lengths).items()}
-        return {name: torch.full((n, 2), -1, device=device) for name, n in lengths.items()}
+        return AutoregressiveLaw(self.head, states, hidden, own, told, self.clock.index(t))

@@ -174,12 +174,6 @@ class GraphTransformer(nn.Module):
         """The last layers: of atoms, of pairs, and of the two atoms of each pair."""
         return self.read_atoms, self.read_pairs, self.read_ends
 
-    def sites(self, lengths: Mapping[str, int]) -> dict[str, Tensor]:
-        """Where elements meet: an atom at itself, a pair at its two atoms; (n, 2) each."""
-        atoms = torch.arange(lengths["atoms"])
-        pairs = torch.stack(pair_endpoints(len(atoms), atoms.device), -1)
-        return {"atoms": torch.stack([atoms, torch.full_like(atoms, -1)], -1), "bonds": pairs}
-
     def forward(
         self, values: Probs, mask: Masks, time: Tensor, positions: Tensor | None = None
     ) -> dict[str, Tensor]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import pytest
 import torch
 from tiny import (
@@ -19,7 +17,7 @@ from tiny import (
 )
 from torch import Tensor
 
-from molfldd.core.autoregressive import WIDTH, Head, Last, Line, Past, Queue
+from molfldd.core.autoregressive import Head, Queue
 from molfldd.core.blocks import Batch, Block, SizeDistribution, absorbing_prior, uniform_prior
 from molfldd.core.bound import categorical_kl, relaxed_step_kl, step_kl
 from molfldd.core.diffusion import Diffusion
@@ -158,61 +156,31 @@ def test_padding_has_no_say() -> None:
         torch.testing.assert_close(own.log_prob(alone.codes, alone.mask)[0], whole[i])
 
 
-def random_line() -> tuple[Head, Line, Tensor]:
-    """A head of 5 states, 6 elements of 3 examples at 4 sites, and what became of them."""
-    torch.manual_seed(0)
-    head = Head(5)
-    torch.nn.init.normal_(head.read.weight)
-    sites = torch.stack([torch.randint(4, (3, 6)), torch.randint(-1, 4, (3, 6))], -1)
-    line = Line(torch.randn(3, 6, WIDTH), sites, torch.randn(3, 6, 2, WIDTH))
-    return head, line, torch.randint(5, (3, 6))
-
-
 @torch.no_grad()
 def test_one_after_another_is_all_at_once() -> None:
     """What the head says when sampling is what it was trained to say."""
-    head, line, states = random_line()
-    together = head(line, head.followed(line, states), head.memory())
-    memory, last, parts = head.memory(), head.nobody(line), []
-    for k in range(6):
-        here = line.at(k)
-        parts.append(head(here, last, memory))
-        last = Last(here.told, here.sites, states[:, k : k + 1])
-    torch.testing.assert_close(torch.cat(parts, 1), together, rtol=1e-4, atol=1e-4)
+    torch.manual_seed(0)
+    head = Head(5)
+    torch.nn.init.normal_(head.read.weight)
+    told, states = torch.randn(3, 6, 64), torch.randint(5, (3, 6))
+    before = torch.cat([head.start.expand(3, 1, -1), head.before(told, states)[:, :-1]], 1)
+    together = head(told, before, head.memory())
+    memory = head.memory()
+    parts = [head(told[:, k : k + 1], before[:, k : k + 1], memory) for k in range(6)]
+    torch.testing.assert_close(torch.cat(parts, 1), together, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
 def test_nobody_hears_of_what_comes_later() -> None:
-    head, line, states = random_line()
-    first = head(line, head.followed(line, states), head.memory())
-    line.told[:, 4:], line.sites[:, 4:], states[:, 3:] = 0.0, 0, (states[:, 3:] + 1) % 5
-    second = head(line, head.followed(line, states), head.memory())
-    torch.testing.assert_close(first[:, :4], second[:, :4])
-    assert not torch.allclose(first[:, 4:], second[:, 4:])
-
-
-@torch.no_grad()
-def test_sites_hold_the_sum_of_what_is_there() -> None:
-    head, line, states = random_line()
-    found = head._at_sites(line, head.followed(line, states), Past(1))
-    for b, k, end in product(range(3), range(6), range(2)):
-        site, expected = int(line.sites[b, k, end]), line.known[b, k, end].clone()
-        for j in range(k):
-            if site >= 0 and site in line.sites[b, j].tolist():
-                expected += head.at_site.weight[states[b, j]]
-        torch.testing.assert_close(found[b, k, end], expected)
-
-
-@torch.no_grad()
-def test_what_is_known_before_the_step_is_at_the_sites() -> None:
-    diffusion = build_diffusion("masking:head", STEPS)
-    z = {"letters": torch.tensor([[0, 3, 1]]), "links": torch.tensor([[1, 2]])}
-    mask = {name: torch.ones_like(x, dtype=torch.bool) for name, x in z.items()}
-    law = diffusion.reverse.law(diffusion.prior.onehot(z), mask, torch.tensor([2]))
-    weight = diffusion.reverse.head.at_site.weight
-    expected = torch.stack([weight[0] + weight[4 + 1], weight[4 + 1], weight[1]])
-    torch.testing.assert_close(law.known()[0], expected)
-    assert law.line().sites[0].tolist() == [[1, -1], [1, 2]]
+    torch.manual_seed(0)
+    head = Head(5)
+    torch.nn.init.normal_(head.read.weight)
+    told, before = torch.randn(2, 6, 64), torch.randn(2, 6, 64)
+    first = head(told, before, head.memory())
+    told[:, 4:], before[:, 4:] = 0.0, 0.0
+    second = head(told, before, head.memory())
+    assert torch.equal(first[:, :4], second[:, :4])
+    assert not torch.equal(first[:, 4:], second[:, 4:])
 
 
 def test_the_queue_keeps_the_order_of_blocks_and_elements() -> None:

@@ -77,15 +77,6 @@ class TinyNetwork(nn.Module):
     def readouts(self) -> tuple[nn.Linear, ...]:
         return tuple(self.read.values())
 
-    def sites(self, lengths: Mapping[str, int]) -> dict[str, Tensor]:
-        """A letter at itself, a link between two letters."""
-        places = {name: torch.arange(n) for name, n in lengths.items()}
-        nowhere = torch.full_like(places["letters"], -1)
-        found = {"letters": torch.stack([places["letters"], nowhere], -1)}
-        if "links" in places:
-            found["links"] = torch.stack([places["links"], places["links"] + 1], -1)
-        return found
-
     def forward(
         self, values: Mapping[str, Tensor], mask: Mapping[str, Tensor], time: Tensor
     ) -> dict[str, Tensor]:
