@@ -129,15 +129,16 @@ def draw_generation(axes: Any, side: Side, seed: int) -> None:
 def draw_schedule(figure: Any, axes: Any, learned: Side, fixed: Side) -> None:
     """When pixels are masked: columns are t = T - 1, ..., 1, rows are images, then the means."""
     rows = torch.arange(SCHEDULES)
-    images = learned.data.test.codes[PIXELS][rows].view(SCHEDULES, *learned.model.domain.shape)
     probabilities = mask_probabilities(learned, learned.data.test, rows)
     images = learned.data.test.codes[PIXELS][rows].view(-1, *probabilities.shape[2:])
     examples = [
         torch.cat([image[None].float(), p]) for image, p in zip(images, probabilities, strict=True)
     ]
-    picture(axes[0], _tiled(examples), "learned: image, then P(mask) at t = T - 1, ..., 1")
+    scale = {"vmin": 0.0, "vmax": 1.0}
+    picture(axes[0], _tiled(examples), "learned: image, then P(mask) at t = T - 1, ..., 1", **scale)
     means = [mean_mask_probabilities(side) for side in (learned, fixed)]
-    shown = picture(axes[1], _tiled(means), "mean over held-out images: learned (top), fixed")
+    title = "mean over held-out images: learned (top), fixed"
+    shown = picture(axes[1], _tiled(means), title, **scale)
     figure.colorbar(shown, ax=axes, shrink=0.8)
 
 

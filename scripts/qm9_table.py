@@ -101,13 +101,16 @@ def model_row(name: str, manner: Manner, num: int, seeds: int, reference: list[s
     }
     spread = _mapping(report, "spread") if seeds > 1 else {}
     per_thousand = 1000 * fmean(draws.seconds) / num
-    return Row(f"`{name}`, {manner.joint} draws", str(model.steps), mean, spread, per_thousand)
+    return Row(
+        f"`{name}`, {model.joint(manner)} draws", str(model.steps), mean, spread, per_thousand
+    )
 
 
 def manners(name: str) -> list[Manner]:
-    """How a model is sampled: in each of its numbers of steps, both ways."""
-    walks = load_model(pretrained_path(name)).sampler.reverse.clock.walks
-    return [Manner(joint, steps=steps) for steps in walks for joint in ("balanced", "independent")]
+    """How a model is sampled: in each of its numbers of steps, both ways if there are two."""
+    reverse = load_model(pretrained_path(name)).sampler.reverse
+    walks, ways = reverse.clock.walks, ("balanced", "independent") if reverse.at_once else (None,)
+    return [Manner(joint, steps=steps) for steps in walks for joint in ways]
 
 
 def report_row(argument: str) -> Row:

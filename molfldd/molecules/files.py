@@ -280,4 +280,6 @@ def read_molecules(path: Path) -> list[Chem.Mol | None]:
     molecules = [parse_smiles(entry) for entry in smiles]
     broken = molecules.count(None)
     say(f"{path}: {report}; {broken:,} of the kept cannot be parsed; both count as not valid")
+    if broken == len(molecules) > 0:
+        say("no line is a molecule; a file of another domain needs --domain, such as --domain text")
     return [*molecules, *[None] * (report.read - report.kept)]

@@ -15,6 +15,7 @@ from molfldd.molecules.files import (
     ParseReport,
     WriteSummary,
     check_writable,
+    read_molecules,
     read_smiles,
     write_molecules,
 )
@@ -129,6 +130,17 @@ def test_directory_without_permission(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(UsageError, match="no permission"):
         check_writable(tmp_path / "out.smi")
+
+
+def test_a_file_without_molecules_is_told_where_it_may_belong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("Once upon a time.\nThe end.\n")
+    assert read_molecules(tmp_path / "a.txt") == [None, None]
+    assert "--domain text" in capsys.readouterr().err
+    (tmp_path / "a.smi").write_text("CCO\nno\n")
+    read_molecules(tmp_path / "a.smi")
+    assert "--domain" not in capsys.readouterr().err
 
 
 def test_check_writable_writes_nothing(tmp_path: Path) -> None:
