@@ -204,13 +204,17 @@ class Data:
     test: Examples
     fingerprint: str
 
+    @property
+    def at_once(self) -> int:
+        """How many examples to look at, or to draw, at once while training."""
+        largest = self.test.sizes.max()[None]
+        each = sum(int(b.length(largest)) * (b.categories + 1) for b in self.domain.blocks)
+        return max(1, min(HELD_OUT, PROBABILITIES // each))
+
     def held_out(self, count: int) -> list[Batch]:
         """So many held-out examples in batches, always the same ones and said in the same way."""
         disguise = torch.Generator().manual_seed(0)
-        largest = self.test.sizes.max()[None]
-        each = sum(int(b.length(largest)) * (b.categories + 1) for b in self.domain.blocks)
-        at_once = max(1, min(HELD_OUT, PROBABILITIES // each))
-        rows = torch.split(self.test.some(count), at_once)
+        rows = torch.split(self.test.some(count), self.at_once)
         return [self.test.drawn(part, disguise) for part in rows]
 
 

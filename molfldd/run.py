@@ -285,7 +285,7 @@ class Run:
         joint = domain.joint_draws()[domain.joint]
         sampler = Sampler(averaged.reverse, averaged.prior, self.sizes, joint)
         decoded = []
-        for indices in batches(self.config.monitor.samples, 250):
+        for indices in batches(self.config.monitor.samples, self.data.at_once):
             decoded += domain.samples(sampler.sample(0, indices))
         return domain.quality(decoded)
 
