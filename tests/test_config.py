@@ -95,7 +95,8 @@ def test_recipes_are_read_from_files(tmp_path: Path) -> None:
 def test_unknown_keys_are_named_at_every_level(name: str) -> None:
     content = read_recipe(name)
     places = ["", "data.", "network.", "process.", "training.", "monitor.", "phases.0."]
-    for place in [*places, "phases.1.estimator.", "phases.0.estimator."]:
+    phases = range(len(content["phases"]))
+    for place in [*places, *(f"phases.{i}.estimator." for i in phases)]:
         key = f"{place}misspelt"
         assert key in refused(override(content, [f"{key}=1"]))
 

@@ -125,7 +125,9 @@ def _check_output(out: Path, domain: Domain, trajectory: bool) -> None:
 
     writers = domain.trajectory_writers() if trajectory else domain.writers()
     if not writers:
-        raise UsageError(f"cannot write {out}: {domain.plural} have no format for this")
+        raise UsageError(
+            f"cannot write {out}: {domain.plural} of the domain '{domain.name}' have no file format"
+        )
     check_writable(out, writers)
 
 

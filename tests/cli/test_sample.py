@@ -92,8 +92,11 @@ def test_sample_refuses(
     assert not files(tmp_path)
 
 
-def test_sample_looks_at_the_output_path_first(molfldd: Command) -> None:
-    result = molfldd("sample", "--checkpoint", "missing.safetensors", "--out", "x.xyz")
+def test_sample_looks_at_the_output_path_before_it_draws(
+    molfldd: Command, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("molfldd.core.sampling.Sampler.sample")
+    result = molfldd("sample", "--checkpoint", checkpoint, "--out", "x.xyz")
     assert "x.xyz" in result.error
 
 
