@@ -43,9 +43,16 @@ def test_most_of_its_molecules_are_valid_and_different(name: str, share: float) 
 
 
 def test_balanced_draws_contradict_themselves_less_than_independent_ones() -> None:
-    model = molfldd.load_pretrained("qm9-4steps")
+    model = molfldd.load_pretrained("qm9")
     balanced = len(valid_ones(model, 1000))
-    assert len(valid_ones(model.drawing(Manner("independent")), 1000)) < balanced - 20
+    assert len(valid_ones(model.drawing(Manner("independent")), 1000)) < balanced - 10
+
+
+def test_drawn_one_after_another_four_steps_need_no_balance() -> None:
+    model = molfldd.load_pretrained("qm9-4steps")
+    assert len(valid_ones(model, 1000)) > 960
+    with pytest.raises(molfldd.UsageError, match="one element after another"):
+        model.drawing(Manner("balanced"))
 
 
 def test_a_number_of_steps_finds_its_model() -> None:
