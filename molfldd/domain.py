@@ -44,6 +44,7 @@ class Domain(ABC):
         plural: What messages call several examples.
         judgement: What messages call a usable example, such as "valid"; None where all are.
         scored: Examples that ``molfldd evaluate`` samples unless told otherwise.
+        joint: Name of the default of ``joint_draws``.
     """
 
     name: ClassVar[str]
@@ -52,14 +53,12 @@ class Domain(ABC):
     plural: ClassVar[str] = "examples"
     judgement: ClassVar[str | None] = None
     scored: ClassVar[int] = 10_000
+    joint: ClassVar[str] = "independent"
 
     @classmethod
     @abstractmethod
     def load(cls, config: Any) -> Data:
         """The data of a ``DataConfig``."""
-
-    joint: ClassVar[str] = "independent"
-    """The name of the default of ``joint_draws``."""
 
     @property
     @abstractmethod

@@ -50,7 +50,7 @@ class Model:
     Attributes:
         config: The recipe it was trained by.
         domain: The domain with its vocabulary.
-        sampler: Algorithm 2 with the trained reverse process; its ``joint`` is the domain's.
+        sampler: Algorithm 2 with the trained reverse process; see ``drawing``.
         fingerprint: Hash of the training data.
         metrics: What was measured when the checkpoint was written.
     """
@@ -204,8 +204,10 @@ def load_model(path: Path) -> Model:
         weights, fingerprint, metrics = tree["reverse"], header["fingerprint"], header["metrics"]
     except MolflddError as error:
         raise MolflddError(f"{path} does not suit this version of molfldd: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise MolflddError(f"{path} is no model checkpoint: {error!r} is missing") from error
+    except KeyError as error:
+        raise MolflddError(f"{path} is no model checkpoint: it has no {error}") from error
+    except (TypeError, ValueError) as error:
+        raise MolflddError(f"{path} is no model checkpoint: {error}") from error
     network = partial(domain.network, config.network)
     reverse = build_reverse(config.process, domain.blocks, prior, network)
     load_state(reverse, weights, path)

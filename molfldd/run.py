@@ -44,7 +44,7 @@ MODEL = "model.safetensors"
 """The averaged reverse process, which is all that ``molfldd sample`` needs, and the forward
 process with its matrices in half precision, to go on from."""
 LOG = "log.jsonl"
-"""One JSON object per line: training profile, evaluations, phases."""
+"""One JSON object per line: training profile, evaluations, warnings."""
 
 
 SETTLED = 5

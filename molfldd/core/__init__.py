@@ -2,5 +2,7 @@
 
 Read in this order: ``blocks`` (data), ``forward`` (q_phi, Eq. 9), ``coupling`` (Eq. 11),
 ``reverse`` (p_theta, Eq. 7), ``bound`` (Eqs. 4-5), ``estimators`` (Eqs. 13-14, Algorithm 1),
-``sampling`` (Algorithm 2), ``training``. Nothing here knows chemistry, words or pixels.
+``sampling`` (Algorithm 2), ``training``. Beyond the paper: how a step draws its elements together
+(``joint``), as a ``mixture``, or one after another (``autoregressive``); several numbers of steps
+(``clock``); ``calibration``. Nothing here knows chemistry, words or pixels.
 """

@@ -102,7 +102,7 @@ def masks(blocks: Sequence[Block], sizes: Tensor) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Examples:
-    """A data set, in memory or mapped into it; neither method copies all of it.
+    """A data set, in memory or mapped into it; no method copies all of it.
 
     Attributes:
         blocks: The blocks of the domain.
