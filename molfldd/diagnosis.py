@@ -38,13 +38,11 @@ def complaints(report: BoundReport, soft_bound: float | None) -> list[str]:
             "the bound is infinite: some held-out example has a size that no training example has, "
             "and p(n) is 0 there; the KL by step is as it is"
         )
-    steps, used = len(report.kl), report.steps_in_use
-    if used < steps:
-        per_step = report.kl.sum(-1)
-        idle = [t for t in range(1, steps + 1) if per_step[t - 1] <= 0.05 * per_step.mean()]
+    if report.idle_steps:
         found.append(
-            f"steps collapse: only {used} of {steps} steps carry information, steps "
-            f"{', '.join(map(str, idle))} do not; pin the marginals or the pace more tightly"
+            f"steps collapse: only {report.steps_in_use} of {len(report.kl)} steps carry "
+            f"information, steps {', '.join(map(str, report.idle_steps))} do not; pin the "
+            "marginals or the pace more tightly"
         )
     if soft_bound is not None and soft_bound < LEAK * report.total < math.inf:
         found.append(

@@ -1,6 +1,7 @@
 """What a run does when training breaks down, and what is read back from its folder."""
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from molfldd.errors import MolflddError
 from molfldd.images.network import PatchTransformer, PatchTransformerConfig
 from molfldd.model import load_diffusion
 from molfldd.molecules.network import GraphTransformer, GraphTransformerConfig
-from molfldd.run import MODEL, STATE, Run
+from molfldd.run import LOG, MODEL, STATE, Run
 from molfldd.text.network import Transformer, TransformerConfig
 from molfldd.toy.network import Perceptron, PerceptronConfig
 
@@ -118,6 +119,36 @@ def test_the_bound_is_of_held_out_examples_from_everywhere_always_the_same(
     assert len(seen[0]) == 20 < len(whole)
     assert not torch.equal(seen[0], whole[:20])
     assert {tuple(x) for x in seen[0].tolist()} <= {tuple(x) for x in whole.tolist()}
+
+
+def warnings(run: Run) -> list[str]:
+    lines = (run.folder / LOG).read_text(encoding="utf-8").splitlines()
+    return [entry["message"] for entry in map(json.loads, lines) if entry["event"] == "warning"]
+
+
+def test_a_run_whose_steps_collapse_says_so_in_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny_run(tmp_path / "run", "phases.0.iterations=2", "phases.1.iterations=1")
+    healthy = run.bound()
+    kl = healthy.kl.clone()
+    kl[-1] = 0.0
+    monkeypatch.setattr(run, "bound", lambda *_: replace(healthy, kl=kl))
+    run.train(Console(file=io.StringIO()))
+    assert any("steps collapse" in message for message in warnings(run))
+
+
+def test_a_run_whose_soft_bound_leaves_the_hard_one_says_so_in_its_log(tmp_path: Path) -> None:
+    """Warm soft samples tell the generator what x is."""
+    changes = [
+        "phases.0.estimator={kind: concrete, start: 5.0, end: 5.0}",
+        "phases.0.lr_reverse=0.01",
+    ]
+    quick = ["training.ema_decay=0.5", "phases.0.ema_decay=0.5", "monitor.log_every=20"]
+    steps = ["monitor.evaluate_every=300", "phases.0.iterations=300", "phases.1.iterations=1"]
+    run = tiny_run(tmp_path / "run", *changes, *quick, *steps)
+    run.train(Console(file=io.StringIO()))
+    assert any("relaxation leaks" in message for message in warnings(run))
 
 
 def network(kind: str, layers: int, triangles: int = 0) -> nn.Module:

@@ -201,10 +201,15 @@ class BoundReport:
         return float(self.kl.sum()) + self.prior + self.size
 
     @property
-    def steps_in_use(self) -> int:
-        """Steps that carry more than a twentieth of an even share of the KL."""
+    def idle_steps(self) -> list[int]:
+        """Steps t that carry no more than a twentieth of an even share of the KL."""
         per_step = self.kl.sum(-1)
-        return int((per_step > 0.05 * per_step.mean()).sum())
+        return [t for t, nats in enumerate(per_step, 1) if nats <= 0.05 * per_step.mean()]
+
+    @property
+    def steps_in_use(self) -> int:
+        """How many others there are."""
+        return len(self.kl) - len(self.idle_steps)
 
     def to_json(self) -> dict[str, object]:
         """Plain numbers for logs: totals, and one list over steps per block."""

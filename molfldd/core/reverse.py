@@ -245,9 +245,9 @@ class AutoregressiveReverse(ReverseProcess):
 
     def law(self, z: Probs, mask: Masks, t: Tensor) -> AutoregressiveLaw:
         """p_theta(z_s | z_t) at one-hot states; arguments as of the base class."""
-        features = self.features(z, mask, t).shared
-        own = {name: f[..., : self.states[name]] for name, f in features.items()}
-        told = {name: f[..., self.states[name] :] for name, f in features.items()}
-        states = {name: x.argmax(-1) for name, x in z.items()}
+        features, names = self.features(z, mask, t).shared, [block.name for block in self.blocks]
+        own = {name: features[name][..., : self.states[name]] for name in names}
+        told = {name: features[name][..., self.states[name] :] for name in names}
+        states = {name: z[name].argmax(-1) for name in names}
         hidden = {b.name: mask[b.name] & (states[b.name] == b.categories) for b in self.blocks}
         return AutoregressiveLaw(self.head, states, hidden, own, told, self.clock.index(t))

@@ -39,6 +39,8 @@ PROCESSES = [
     ("masking-paced", 2),
     ("masking-unpaced", 3),
     ("mixed", 2),
+    ("mixed:jump", 2),
+    ("pinned-uniform:jump", 2),
     ("pinned-learned-prior", 2),
 ]
 every_process = pytest.mark.parametrize(("kind", "steps"), PROCESSES)

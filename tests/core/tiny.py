@@ -39,6 +39,7 @@ from molfldd.core.network import NetworkFactory
 from molfldd.core.reverse import (
     AutoregressiveReverse,
     DirectReverse,
+    JumpReverse,
     ReverseProcess,
     UnmaskingReverse,
 )
@@ -176,7 +177,7 @@ def build_diffusion(
     """Random processes; the reverse unmasks where the forward only masks.
 
     The kind may end in the number of components of the reverse process, as in "masking:3", or in
-    "head" for an autoregressive one.
+    "head" for an autoregressive one, or in "jump" for ``JumpReverse``.
     """
     kind, _, suffix = kind.partition(":")
     network = network_factory(seed, scale, width)
@@ -187,6 +188,8 @@ def build_diffusion(
         torch.nn.init.normal_(reverse.head.read.weight, std=0.3)
         return Diffusion(forward, reverse)
     only_masks = kind in ("masking", "masking-paced", "masking-unpaced", "fixed-absorbing")
+    if suffix == "jump":
+        return Diffusion(forward, JumpReverse(blocks, forward.prior, steps, network))
     reverse = (UnmaskingReverse if only_masks else DirectReverse)(
         blocks, forward.prior, steps, network, int(suffix or 1)
     )
