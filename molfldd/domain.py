@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -45,6 +46,8 @@ class Domain(ABC):
         judgement: What messages call a usable example, such as "valid"; None where all are.
         scored: Examples that ``molfldd evaluate`` samples unless told otherwise.
         joint: Name of the default of ``joint_draws``.
+        place: The option of the data that says where they lie.
+        sources: Data sets that have a recipe of the same name, each in one line.
     """
 
     name: ClassVar[str]
@@ -54,6 +57,8 @@ class Domain(ABC):
     judgement: ClassVar[str | None] = None
     scored: ClassVar[int] = 10_000
     joint: ClassVar[str] = "independent"
+    place: ClassVar[str] = "path"
+    sources: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     @classmethod
     @abstractmethod

@@ -30,12 +30,16 @@ def datasets(
 
 def _overview() -> list[str]:
     from molfldd.config import recipes
+    from molfldd.domain import DOMAINS, domain_class
     from molfldd.model import pretrained
     from molfldd.molecules.datasets import DATASETS
+
+    others = [item for name in DOMAINS for item in domain_class(name).sources.items()]
 
     return [
         "data sets:",
         *(f"  {name}: {info.summary} ({_status(name, info)})" for name, info in DATASETS.items()),
+        *(f"  {name}: {summary}" for name, summary in others),
         f"recipes: {', '.join(recipes()) or 'none'}",
         f"embedded models: {', '.join(pretrained()) or 'none'}",
     ]
@@ -67,6 +71,31 @@ def _installed(extra: str) -> bool:
 
 
 def _description(name: str) -> list[str]:
+    from molfldd.domain import DOMAINS, domain_class
+
+    if any(name in domain_class(domain).sources for domain in DOMAINS):
+        return _examples(name)
+    return _molecules(name)
+
+
+def _examples(name: str) -> list[str]:
+    """Of the data of a recipe."""
+    from molfldd.config import parse_config, read_recipe
+    from molfldd.domain import domain_class
+
+    config = parse_config(read_recipe(name))
+    data = domain_class(config.domain).load(config.data)
+    blocks = [f"{block.name} of {block.categories:,} categories" for block in data.domain.blocks]
+    train, test = data.train.sizes, data.test.sizes
+    smallest, largest = min(train.min(), test.min()), max(train.max(), test.max())
+    return [
+        f"{name}: {len(train):,} training and {len(test):,} held-out {data.domain.plural}",
+        f"each: {smallest:,} to {largest:,} {', '.join(blocks)}",
+        f"fingerprint: {data.fingerprint}",
+    ]
+
+
+def _molecules(name: str) -> list[str]:
     from molfldd.molecules.datasets import load_dataset
     from molfldd.molecules.domain import MoleculeData
 

@@ -41,7 +41,8 @@ def train(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Read the recipe's molecules from this file instead of downloading them."
+            help="Read the recipe's data from this file, for images from this folder, instead of "
+            "downloading them."
         ),
     ] = None,
     smiles_column: Annotated[
@@ -94,11 +95,12 @@ def train(
     what was skipped, and why, is said before the training starts.
     """
     folder = out or Path("runs") / _stem(recipe)
-    files = _files(recipe, data, smiles_column)
     if resume and init is not None:
         raise UsageError("--resume continues the folder's own networks; leave out --init")
     name = FILE_RECIPE if _is_file_of_molecules(recipe) else recipe
-    config = _config(name, folder, resume, [*files, *(assignments or [])])
+    content = _content(name, folder, resume)
+    files = _files(recipe, data, smiles_column, content)
+    config = _config(content, [*files, *(assignments or [])])
     _check_folder(folder)
 
     from molfldd.engine import Engine
@@ -125,22 +127,36 @@ def _is_file_of_molecules(recipe: str) -> bool:
     return _unpacked(recipe).suffix.lower() in FILE_SUFFIXES
 
 
-def _files(recipe: str, data: Path | None, column: str | None) -> list[str]:
-    """What the arguments say of the file of molecules, as assignments to the recipe."""
+def _files(
+    recipe: str, data: Path | None, column: str | None, content: dict[str, Any]
+) -> list[str]:
+    """What the arguments say of where the data lie, as assignments to the recipe."""
     path = data
     if _is_file_of_molecules(recipe):
         if data is not None:
             raise UsageError(f"there are two files of molecules, {recipe} and {data}; name one")
         path = Path(recipe)
-    values = {"path": path, "smiles_column": column}
+    values = {_place(content) if path else "path": path, "smiles_column": column}
     return [f"data.{key}={json.dumps(str(value))}" for key, value in values.items() if value]
 
 
-def _config(
-    recipe: str, folder: Path, resume: bool, assignments: Sequence[str]
-) -> Config[Any, Any]:
-    """The recipe, or what is in the folder when resuming; both with the assignments."""
-    from molfldd.config import override, parse_config, read_recipe
+def _place(content: dict[str, Any]) -> str:
+    """The key below ``data`` that says where a recipe's data lie."""
+    from molfldd.domain import domain_class
+
+    return domain_class(str(content.get("domain", ""))).place
+
+
+def _config(content: dict[str, Any], assignments: Sequence[str]) -> Config[Any, Any]:
+    """The recipe with the assignments."""
+    from molfldd.config import override, parse_config
+
+    return parse_config(override(content, assignments))
+
+
+def _content(recipe: str, folder: Path, resume: bool) -> dict[str, Any]:
+    """The recipe, or what is in the folder when resuming."""
+    from molfldd.config import read_recipe
     from molfldd.run import MODEL, STATE
 
     started = (folder / STATE).is_file()
@@ -155,8 +171,7 @@ def _config(
         raise UsageError(
             f"{folder} already holds a model, {MODEL}; choose another folder with --out"
         )
-    content = read_recipe(str(folder / CONFIG) if resume else recipe)
-    return parse_config(override(content, assignments))
+    return read_recipe(str(folder / CONFIG) if resume else recipe)
 
 
 def _check_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -52,6 +53,13 @@ class Images(Domain):
     name = "images"
     plural = "images"
     joint = "smooth"
+    place = "folder"
+    sources = MappingProxyType(
+        {
+            "digits": "1,797 handwritten digits of 8 x 8 pixels (with scikit-learn)",
+            "mnist": "70,000 handwritten digits of 28 x 28 pixels (download, or a local folder)",
+        }
+    )
     DataConfig = ImageData
     NetworkConfig = PatchTransformerConfig
 

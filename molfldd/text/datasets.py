@@ -35,7 +35,8 @@ class TextData:
     Attributes:
         path: A ``.txt`` file with one text a line or the ROCStories ``.csv``, also with ``.gz``.
         test_fraction: Share held out, by the hash of each text.
-        tokenizer: A ``tokenizer.json`` to use; None trains one on the training texts.
+        tokenizer: A ``tokenizer.json``, or the name of a model of the Hugging Face hub that has
+            one; None trains one on the training texts.
         vocabulary: Tokens of a trained tokenizer.
         max_length: Tokens of the longest text to keep.
     """

@@ -74,6 +74,30 @@ def cached_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
+def named_tokenizer(name: str) -> Tokenizer:
+    """The tokenizer of a ``tokenizer.json``, or of a model of the Hugging Face hub.
+
+    Args:
+        name: The path of the file, or what the model is called there, such as "gpt2".
+
+    Raises:
+        UsageError: if there is no such file or model, or it has no readable tokenizer.
+    """
+    path = Path(name)
+    if path.exists() or path.suffix == ".json":
+        return read_tokenizer(path)
+    hub = library().Tokenizer
+    try:
+        tokenizer: Tokenizer = hub.from_pretrained(name)
+    except Exception as error:  # the library raises nothing narrower
+        raise UsageError(
+            f"config key 'data.tokenizer': there is no file {name}, and the Hugging Face hub gave "
+            f"no tokenizer of a model of that name ({error}); give the path of a tokenizer.json, "
+            "or a name such as gpt2"
+        ) from error
+    return _bare(tokenizer)
+
+
 def read_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer of a ``tokenizer.json``; raises ``UsageError`` if it cannot be read."""
     try:
@@ -99,6 +123,11 @@ def parse_tokenizer(content: str, source: str) -> Tokenizer:
         raise
     except Exception as error:  # the library raises nothing narrower
         raise UsageError(f"{source} is not the JSON of a tokenizer: {error}") from error
+    return _bare(tokenizer)
+
+
+def _bare(tokenizer: Tokenizer) -> Tokenizer:
+    """Without padding and truncation."""
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

@@ -3,12 +3,15 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
+import molfldd.run
 from molfldd.model import load_model
 from molfldd.run import MODEL
 
@@ -44,3 +47,23 @@ def same_weights(one: Path, other: Path) -> bool:
     return first.keys() == second.keys() and all(
         torch.equal(first[name], second[name]) for name in first
     )
+
+
+@contextmanager
+def stopping_after(iterations: int) -> Iterator[None]:
+    """As if Ctrl-C had been pressed during that iteration."""
+
+    class Stop:
+        left = iterations
+
+        def is_set(self) -> bool:
+            self.left -= 1
+            return self.left == 0
+
+    @contextmanager
+    def signals() -> Iterator[Stop]:
+        yield Stop()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(molfldd.run, "stop_signals", signals)
+        yield

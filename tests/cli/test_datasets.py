@@ -6,6 +6,7 @@ import pytest
 from program import Command
 
 from molfldd.config import recipes
+from molfldd.domain import DOMAINS, domain_class
 
 
 def test_datasets_lists(molfldd: Command) -> None:
@@ -23,6 +24,19 @@ def test_datasets_describes(molfldd: Command) -> None:
     assert "tiny: 70 molecules" in result.out
     assert "vocabulary: C" in result.out
     assert result.out.count("fingerprint") == 3
+
+
+def test_other_domains_are_listed_and_described(molfldd: Command) -> None:
+    listed = molfldd("datasets").out
+    for domain in DOMAINS:
+        assert all(f"  {name}: " in listed for name in domain_class(domain).sources)
+    result = molfldd("datasets", "digits")
+    assert result.code == 0
+    assert "digits: 1,618 training and 179 held-out images" in result.out
+    assert "64 to 64 pixels of 2 categories" in result.out
+    result = molfldd("datasets", "rocstories")
+    assert result.code == 2
+    assert "given out by its authors on request" in result.error
 
 
 def test_unknown_dataset(molfldd: Command) -> None:

@@ -2,37 +2,14 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
-from program import CPU, Command, files, same_weights
+from program import CPU, Command, files, same_weights, stopping_after
 
-import molfldd.run
 from molfldd.config import parse_config, read_recipe, recipes
 from molfldd.run import LOG, MODEL, STATE
-
-
-@contextmanager
-def stopping_after(iterations: int) -> Iterator[None]:
-    """As if Ctrl-C had been pressed during that iteration."""
-
-    class Stop:
-        left = iterations
-
-        def is_set(self) -> bool:
-            self.left -= 1
-            return self.left == 0
-
-    @contextmanager
-    def signals() -> Iterator[Stop]:
-        yield Stop()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(molfldd.run, "stop_signals", signals)
-        yield
 
 
 def test_train_writes_the_folder(molfldd: Command, recipe: Path, tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from program import CPU
+from program import CPU, same_weights, stopping_after
 
+from molfldd.cli.train import INTERRUPTED
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.engine import Engine
 from molfldd.model import load_model
@@ -66,6 +67,18 @@ def test_train_sample_and_evaluate(molfldd, tmp_path):
     assert report["mean"]["frechet"] > report["floor"]["frechet"]
     assert report["protocol"]["samples"] == 40
     assert "40 samples against 179 held-out images of digits" in " ".join(out.split())
+
+
+def test_a_folder_of_images_and_a_resumed_training(molfldd, plain, tmp_path):
+    """Continued, it ends as if it had never been interrupted."""
+    arguments = ("train", "mnist", "--data", plain, *SET, "--set", "monitor.samples=1", *CPU)
+    code, _, err = molfldd(*arguments, "--out", "whole")
+    assert code == 0, err
+    with stopping_after(5):
+        assert molfldd(*arguments, "--out", "parts")[0] == INTERRUPTED
+    assert not same_weights(tmp_path / "whole", tmp_path / "parts")
+    assert molfldd("train", "mnist", "--out", "parts", "--resume", *CPU)[0] == 0
+    assert same_weights(tmp_path / "whole", tmp_path / "parts")
 
 
 def arrays(path: Path, name: str = "images") -> np.ndarray:

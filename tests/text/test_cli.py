@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from program import CPU, same_weights, stopping_after
 
+from molfldd.cli.train import INTERRUPTED
 from molfldd.errors import MolflddError
 from molfldd.model import load_model
 from molfldd.run import MODEL
@@ -82,6 +84,19 @@ def test_train_sample_evaluate(molfldd, trained: Path, stories_file: Path, tmp_p
     code, _, _ = molfldd("evaluate", trained, "--num", 20, "--reference", "none", "--out", report)
     assert code == 0
     assert json.loads(report.read_text())["scores"]["div"] == again["scores"]["div"]
+
+
+def test_resumed_training_equals_uninterrupted(
+    molfldd, trained: Path, stories_file: Path, tmp_path: Path
+) -> None:
+    given = ("--data", stories_file, *settings(*SMALL))
+    with stopping_after(3):
+        code, _, _ = molfldd("train", "rocstories", "--out", tmp_path / "parts", *given, *CPU)
+    assert code == INTERRUPTED
+    assert not same_weights(trained.parent, tmp_path / "parts")
+    code, _, err = molfldd("train", "rocstories", "--out", tmp_path / "parts", "--resume", *CPU)
+    assert code == 0, err
+    assert same_weights(trained.parent, tmp_path / "parts")
 
 
 def test_samples_are_determined_by_the_seed(trained: Path) -> None:

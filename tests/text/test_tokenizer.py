@@ -15,6 +15,7 @@ from molfldd.text.tokenizer import (
     codes_of,
     decode,
     encode,
+    named_tokenizer,
     parse_tokenizer,
     read_tokenizer,
     train_tokenizer,
@@ -55,6 +56,22 @@ def test_frequent_words_become_one_token_and_codes_stay_in_the_vocabulary() -> N
     assert TOKENIZER.get_vocab_size() == BYTES + 15
     codes = encode(TOKENIZER, ["".join(map(chr, range(0x20, 0x500)))])[0]
     assert max(codes) < BYTES + 15
+
+
+def test_the_hub_names_tokenizers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One that was downloaded before, and one that cannot be."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    model = tmp_path / "models--someone--tiny"
+    (model / "refs").mkdir(parents=True)
+    (model / "refs" / "main").write_text("abc")
+    (model / "snapshots" / "abc").mkdir(parents=True)
+    TOKENIZER.save(str(model / "snapshots" / "abc" / "tokenizer.json"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    found = named_tokenizer("someone/tiny")
+    assert encode(found, CORPUS) == encode(TOKENIZER, CORPUS)
+    with pytest.raises(UsageError, match="there is no file someone/else, and the Hugging Face hub"):
+        named_tokenizer("someone/else")
 
 
 def test_training_is_reproducible() -> None:
