@@ -52,6 +52,21 @@ def complaints(report: BoundReport, soft_bound: float | None) -> list[str]:
     return found
 
 
+def without_order(report: BoundReport) -> list[str]:
+    """A sentence if a process that was to learn an order masks all elements of a block alike.
+
+    Args:
+        report: The bound of learned masking, its forward process at the end of its training.
+    """
+    if not report.unordered_blocks:
+        return []
+    return [
+        f"no order was learned within {' and '.join(report.unordered_blocks)}: all are masked with "
+        "nearly the same probability, and what was learned is the pace; learn longer, and from the "
+        "first iteration on, before the reverse process has got used to having no order"
+    ]
+
+
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The entries of a run's log.
 

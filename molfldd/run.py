@@ -28,10 +28,12 @@ from molfldd.config import Config
 from molfldd.core.blocks import SizeDistribution
 from molfldd.core.bound import BoundReport, evaluate_bound
 from molfldd.core.estimators import ConcreteRelaxation
+from molfldd.core.forward import MaskingForward
+from molfldd.core.phases import learning_is_over
 from molfldd.core.profile import Iteration, Profile
 from molfldd.core.sampling import Sampler
 from molfldd.core.training import Trainer
-from molfldd.diagnosis import complaints
+from molfldd.diagnosis import complaints, without_order
 from molfldd.domain import Data, domain_class
 from molfldd.engine import Engine, stop_signals
 from molfldd.errors import MolflddError
@@ -257,7 +259,10 @@ class Run:
                 **others,
             }
         )
-        for message in complaints(report, self.soft_bound):
+        orders = isinstance(self.trainer.diffusion.forward_process, MaskingForward)
+        learned = orders and learning_is_over(self.config.phases, number)
+        worries = complaints(report, self.soft_bound) + (without_order(report) if learned else [])
+        for message in worries:
             self.log({"event": "warning", "iteration": number, "message": message})
 
     def _other_bounds(self) -> dict[str, Any]:

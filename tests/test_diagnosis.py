@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from molfldd.cli.main import app
 from molfldd.core.bound import BoundReport
-from molfldd.diagnosis import complaints, draw, read_log
+from molfldd.diagnosis import complaints, draw, read_log, without_order
 from molfldd.errors import MolflddError
 
 
@@ -45,6 +45,24 @@ def test_idle_steps_are_named() -> None:
 def test_a_soft_bound_far_below_the_hard_one_is_a_leak() -> None:
     (message,) = complaints(report([10.0, 20.0]), 5.0)
     assert message.startswith("the relaxation leaks: 5.00 nats on soft samples, 30.00 on hard")
+
+
+def masking_report(*probabilities: list[float]) -> BoundReport:
+    """Of two blocks, the first with elements that are masked so at t = 1, 2, 3."""
+    p = torch.tensor(probabilities)
+    own = torch.stack([1 - p.mean(0), (torch.special.entr(p) + torch.special.entr(1 - p)).mean(0)])
+    coin = torch.tensor([[0.5, 0.5, 0.0], [math.log(2), math.log(2), 0.0]])
+    kept, entropy = torch.stack([own, coin], -1)
+    return BoundReport(("letters", "coins"), torch.ones(3, 2), 0.0, 0.0, kept, entropy, kept)
+
+
+def test_blocks_without_an_order_are_named() -> None:
+    alike = masking_report([0.31, 0.6, 1.0], [0.29, 0.6, 1.0])
+    (message,) = without_order(alike)
+    assert message.startswith("no order was learned within letters and coins:")
+    ordered = masking_report([0.31, 0.9, 1.0], [0.29, 0.3, 1.0])
+    (message,) = without_order(ordered)
+    assert message.startswith("no order was learned within coins:")
 
 
 def entry(event: str, iteration: int, **more: object) -> str:

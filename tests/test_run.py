@@ -138,6 +138,20 @@ def test_a_run_whose_steps_collapse_says_so_in_its_log(
     assert any("steps collapse" in message for message in warnings(run))
 
 
+def test_a_run_that_learned_no_order_says_so_after_learning(tmp_path: Path) -> None:
+    """Here it has no time for it; a process that was never to learn does not complain."""
+    process = ["process.prior=absorbing", "process.reverse=unmasking", "monitor.evaluate_every=1"]
+    phases = ["phases.0.iterations=3", "phases.1.iterations=2"]
+    for forward, expected in (("masking", {3, 4, 5}), ("fixed", set())):
+        run = tiny_run(tmp_path / forward, f"process.forward={forward}", *process, *phases)
+        run.train(Console(file=io.StringIO()))
+        lines = (run.folder / LOG).read_text(encoding="utf-8").splitlines()
+        found = [
+            e for e in map(json.loads, lines) if "no order was learned" in e.get("message", "")
+        ]
+        assert {entry["iteration"] for entry in found} == expected
+
+
 def test_a_run_whose_soft_bound_leaves_the_hard_one_says_so_in_its_log(tmp_path: Path) -> None:
     """Warm soft samples tell the generator what x is."""
     changes = [

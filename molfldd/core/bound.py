@@ -26,6 +26,9 @@ from molfldd.core.mixture import mixture_kl
 from molfldd.core.reverse import AutoregressiveReverse, FactorizedReverse, UnmaskingReverse
 from molfldd.core.unmasking import reveal_logit
 
+ALIKE = 0.01
+"""The share of its largest entropy that a masking process with an order at least gives up."""
+
 
 def categorical_kl(q: Tensor, log_p: Tensor) -> Tensor:
     """KL(q || p) in nats, with 0 log 0 = 0; (..., S), (..., S) to (...)."""
@@ -210,6 +213,18 @@ class BoundReport:
     def steps_in_use(self) -> int:
         """How many others there are."""
         return len(self.kl) - len(self.idle_steps)
+
+    @property
+    def unordered_blocks(self) -> list[str]:
+        """Blocks of a masking process whose elements are all masked alike at every step.
+
+        A mean probability p has the largest entropy where every element has it; here no step falls
+        short of that by more than a hundredth.
+        """
+        interior = self.kept[:-1].double()
+        alike = torch.special.entr(interior) + torch.special.entr(1 - interior)
+        close = self.entropy[:-1] >= (1 - ALIKE) * alike
+        return [name for i, name in enumerate(self.blocks) if len(close) and close[:, i].all()]
 
     def to_json(self) -> dict[str, object]:
         """Plain numbers for logs: totals, and one list over steps per block."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Literal
 
 from molfldd.core.estimators import ControlVariate, Estimator
@@ -60,6 +62,13 @@ class Phase:
             return 1.0
         progress = (done - self.warmup) / max(1, self.iterations - self.warmup)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def learning_is_over(phases: Sequence[Phase], iterations: int) -> bool:
+    """Whether the forward process was trained, and no longer is after so many iterations."""
+    ends = zip(accumulate(phase.iterations for phase in phases), phases, strict=True)
+    learning = [end for end, phase in ends if phase.lr_forward > 0]
+    return bool(learning) and iterations >= learning[-1]
 
 
 @dataclass(frozen=True)
