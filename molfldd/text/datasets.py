@@ -84,8 +84,8 @@ def read_corpus(config: TextData) -> Corpus:
         named = "it is not set" if config.path is None else f"there is no file {config.path}"
         raise UsageError(
             f"config key 'data.path': {named}; ROCStories is given out by its authors on request "
-            f"only ({ROCSTORIES}): give its csv, or any text file with one text a line, with "
-            "--set data.path=FILE"
+            f"only ({ROCSTORIES}): name its csv, or any text file with one text a line, as in "
+            "molfldd train rocstories --data FILE"
         )
     texts = read_texts(Path(config.path))
     different = list(dict.fromkeys(filter(None, texts)))
