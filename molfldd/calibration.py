@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from molfldd.checkpoint import read_checkpoint, write_checkpoint
-from molfldd.core.bound import evaluate_bound
 from molfldd.core.calibration import LastLayers, moments
+from molfldd.core.report import evaluate_bound
 from molfldd.core.sampling import Samples
 from molfldd.domain import Data, domain_class
 from molfldd.errors import MolflddError, UsageError

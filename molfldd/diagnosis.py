@@ -19,7 +19,7 @@ from molfldd.errors import MolflddError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from molfldd.core.bound import BoundReport
+    from molfldd.core.report import BoundReport
 
 LEAK = 0.9
 """A soft bound below this share of the hard one is called a leak."""

@@ -26,11 +26,10 @@ from molfldd.building import build_diffusion
 from molfldd.checkpoint import read_checkpoint, write_checkpoint
 from molfldd.config import Config
 from molfldd.core.blocks import SizeDistribution
-from molfldd.core.bound import BoundReport, evaluate_bound
 from molfldd.core.estimators import ConcreteRelaxation
-from molfldd.core.forward import MaskingForward
 from molfldd.core.phases import learning_is_over
 from molfldd.core.profile import Iteration, Profile
+from molfldd.core.report import BoundReport, evaluate_bound
 from molfldd.core.sampling import Sampler
 from molfldd.core.training import Trainer
 from molfldd.diagnosis import complaints, without_order
@@ -249,6 +248,11 @@ class Run:
         content, others = report.to_json(), self._other_bounds()
         self.metrics = {"evaluated_at": number, "bound": content["bound"], **quality, **others}
         self.sample_quality = quality
+        orders = self.trainer.diffusion.forward_process.orders
+        learned = orders and learning_is_over(self.config.phases, number)
+        worries = complaints(report, self.soft_bound) + (without_order(report) if learned else [])
+        for message in worries:
+            self.log({"event": "warning", "iteration": number, "message": message})
         self.log(
             {
                 "event": "evaluate",
@@ -259,11 +263,6 @@ class Run:
                 **others,
             }
         )
-        orders = isinstance(self.trainer.diffusion.forward_process, MaskingForward)
-        learned = orders and learning_is_over(self.config.phases, number)
-        worries = complaints(report, self.soft_bound) + (without_order(report) if learned else [])
-        for message in worries:
-            self.log({"event": "warning", "iteration": number, "message": message})
 
     def _other_bounds(self) -> dict[str, Any]:
         """The bounds in the other numbers of steps, if there are any."""

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from molfldd.cli.running import run_script
 from molfldd.core.blocks import Examples, SizeDistribution
-from molfldd.core.bound import evaluate_bound
 from molfldd.core.diffusion import Diffusion
+from molfldd.core.report import evaluate_bound
 from molfldd.domain import Data
 from molfldd.errors import MolflddError
 from molfldd.images.domain import Images

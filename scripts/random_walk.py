@@ -32,7 +32,6 @@ from molfldd.core.blocks import (
     absorbing_prior,
     uniform_prior,
 )
-from molfldd.core.bound import evaluate_bound
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.estimators import ControlVariate, Pathwise
 from molfldd.core.forward import (
@@ -44,6 +43,7 @@ from molfldd.core.forward import (
 )
 from molfldd.core.network import NetworkFactory
 from molfldd.core.phases import Phase, TrainingOptions
+from molfldd.core.report import evaluate_bound
 from molfldd.core.reverse import DirectReverse, UnmaskingReverse
 from molfldd.core.sampling import Sampler
 from molfldd.core.training import Trainer

@@ -33,11 +33,11 @@ from molfldd.core.blocks import (
     masks,
     uniform_prior,
 )
-from molfldd.core.bound import evaluate_bound
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.estimators import Pathwise
 from molfldd.core.estimators.base import Term
 from molfldd.core.network import NetworkFactory
+from molfldd.core.report import evaluate_bound
 from molfldd.core.sampling import Sampler
 from molfldd.text.network import Transformer, TransformerConfig
 

@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from molfldd.cli.main import app
-from molfldd.core.bound import BoundReport
+from molfldd.core.report import BoundReport
 from molfldd.diagnosis import complaints, draw, read_log, without_order
 from molfldd.errors import MolflddError
 

@@ -11,23 +11,16 @@ from one random t needs the factor T.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
 
-from molfldd.core.blocks import Batch, Codes, SizeDistribution
+from molfldd.core.blocks import Batch, Codes
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import MaskingTransition, Transition
 from molfldd.core.mixture import mixture_kl
 from molfldd.core.reverse import AutoregressiveReverse, FactorizedReverse, UnmaskingReverse
 from molfldd.core.unmasking import reveal_logit
-
-ALIKE = 0.01
-"""The share of its largest entropy that a masking process with an order at least gives up."""
 
 
 def categorical_kl(q: Tensor, log_p: Tensor) -> Tensor:
@@ -35,12 +28,6 @@ def categorical_kl(q: Tensor, log_p: Tensor) -> Tensor:
     positive = q > 0
     log_q = torch.where(positive, q, 1.0).log()
     return torch.where(positive, q * (log_q - log_p), 0.0).sum(-1)
-
-
-def entropy(q: Tensor) -> Tensor:
-    """Entropy in nats; (..., S) to (...)."""
-    entropies: Tensor = torch.special.entr(q)
-    return entropies.sum(-1)
 
 
 def step_kl(
@@ -172,176 +159,3 @@ def _negentropy(p: Tensor) -> Tensor:
     """p log p, and 0 with gradient 0 at p = 0."""
     positive = p > 0
     return torch.where(positive, p * torch.where(positive, p, 1.0).log(), 0.0)
-
-
-@dataclass(frozen=True)
-class BoundReport:
-    """The bound of a set of examples and how it is made up, on hard samples.
-
-    Attributes:
-        blocks: Names of the blocks.
-        kl: Nats per example of each step (row t - 1) and block, (T, number of blocks).
-        prior: KL(q(z_T|x) || p(z_T)), nats per example.
-        size: -log p(n), nats per example.
-        kept: P(z_t = x) averaged over elements, of each step and block, (T, number of blocks).
-        entropy: Entropy of u_t averaged over elements, nats, (T, number of blocks).
-        information: Sum over elements of I(x; z_t^i), nats per example, (T, number of blocks):
-            an upper bound on I(x; z_t), since z_t is factorized given x. Estimated from these
-            examples; falls from about the entropy of the data, taken element by element, to 0.
-    """
-
-    blocks: tuple[str, ...]
-    kl: Tensor
-    prior: float
-    size: float
-    kept: Tensor
-    entropy: Tensor
-    information: Tensor
-
-    @property
-    def total(self) -> float:
-        """The bound on -log p(x), nats per example."""
-        return float(self.kl.sum()) + self.prior + self.size
-
-    @property
-    def idle_steps(self) -> list[int]:
-        """Steps t that carry no more than a twentieth of an even share of the KL."""
-        per_step = self.kl.sum(-1)
-        return [t for t, nats in enumerate(per_step, 1) if nats <= 0.05 * per_step.mean()]
-
-    @property
-    def steps_in_use(self) -> int:
-        """How many others there are."""
-        return len(self.kl) - len(self.idle_steps)
-
-    @property
-    def unordered_blocks(self) -> list[str]:
-        """Blocks of a masking process whose elements are all masked alike at every step.
-
-        A mean probability p has the largest entropy where every element has it; here no step falls
-        short of that by more than a hundredth.
-        """
-        interior = self.kept[:-1].double()
-        alike = torch.special.entr(interior) + torch.special.entr(1 - interior)
-        close = self.entropy[:-1] >= (1 - ALIKE) * alike
-        return [name for i, name in enumerate(self.blocks) if len(close) and close[:, i].all()]
-
-    def to_json(self) -> dict[str, object]:
-        """Plain numbers for logs: totals, and one list over steps per block."""
-        per_block = {
-            quantity: {
-                name: [round(v, 4) for v in table[:, i].tolist()]
-                for i, name in enumerate(self.blocks)
-            }
-            for quantity, table in (
-                ("kl", self.kl),
-                ("kept", self.kept),
-                ("entropy", self.entropy),
-                ("information", self.information),
-            )
-        }
-        return {
-            "bound": _finite(self.total),
-            "size": _finite(self.size),
-            "prior": round(self.prior, 6),
-            "steps_in_use": self.steps_in_use,
-            **per_block,
-        }
-
-
-def _finite(value: float) -> float | None:
-    """Rounded for a log; None where it is infinite, which JSON has no word for."""
-    return round(value, 4) if math.isfinite(value) else None
-
-
-class _Tally:
-    """Sums over examples of what one step and block of a report is made of."""
-
-    def __init__(self) -> None:
-        self.kl = self.prior = self.kept = self.entropy = self.elements = 0.0
-        self.positions = torch.zeros(0)
-        self.u_t = torch.zeros(0, 0)
-        self.entropies = torch.zeros(0)
-
-    def add(self, kl: Tensor, u_t: Tensor, codes: Tensor, mask: Tensor, prior: Tensor) -> None:
-        """Count a batch: KL (B,), marginals (B, n, S), data and mask (B, n), prior (S,)."""
-        same = u_t.gather(-1, codes.unsqueeze(-1)).squeeze(-1)
-        spread = torch.where(mask, entropy(u_t), 0.0)
-        self.kl += float(kl.sum())
-        self.prior += float(categorical_kl(u_t, prior.to(u_t).clamp(min=1e-38).log())[mask].sum())
-        self.kept += float(same[mask].sum())
-        self.entropy += float(spread.sum())
-        self.elements += float(mask.sum())
-        self.positions = _grow(self.positions, mask.sum(0).cpu())
-        self.entropies = _grow(self.entropies, spread.sum(0).cpu())
-        self.u_t = _grow(self.u_t, torch.where(mask[..., None], u_t, 0.0).sum(0).cpu())
-
-    def information(self) -> float:
-        """Sum over positions of entropy of the mean minus mean of the entropy, times examples."""
-        mean = self.u_t / self.positions.clamp(min=1)[:, None]
-        return float((entropy(mean) * self.positions - self.entropies).sum().clamp(min=0))
-
-
-def _grow(total: Tensor, more: Tensor) -> Tensor:
-    """Sum of two tensors whose first lengths may differ; what is missing counts as zero."""
-    if len(total) < len(more):
-        total, more = more.clone(), total
-    else:
-        total = total.clone()
-    if len(more):
-        total[: len(more)] += more
-    return total
-
-
-@torch.no_grad()
-def evaluate_bound(
-    diffusion: Diffusion,
-    batches: Iterable[Batch],
-    sizes: SizeDistribution,
-    generator: torch.Generator,
-    steps: int | None = None,
-) -> BoundReport:
-    """The bound with every step visited for every example, one hard sample each.
-
-    Args:
-        diffusion: Both processes.
-        batches: The examples.
-        sizes: p(n).
-        generator: Randomness of z_t.
-        steps: T, one of the process' walks; its first by default.
-
-    Raises:
-        ValueError: if there are no examples.
-    """
-    walk = diffusion.clock.steps(steps or diffusion.clock.walks[0])
-    names = tuple(block.name for block in diffusion.blocks)
-    tallies = [[_Tally() for _ in names] for _ in walk]
-    prior = diffusion.prior.probs
-    size_term, count = 0.0, 0
-    for batch in batches:
-        count += len(batch)
-        size_term -= float(sizes.log_prob(batch.sizes.cpu()).sum())
-        encoding = diffusion.forward_process.encode(batch)
-        for step, row in zip(walk, tallies, strict=True):
-            t = torch.full_like(batch.sizes, step)
-            transition = diffusion.forward_process.transition(batch, encoding, t)
-            z = transition.draw(generator)
-            kl = step_kl(diffusion, batch, transition, z, t, generator)
-            for name, tally in zip(names, row, strict=True):
-                u_t, codes, mask = transition.u_t[name], batch.codes[name], batch.mask[name]
-                tally.add(kl[name], u_t, codes, mask, prior[name])
-    if count == 0:
-        raise ValueError("the bound needs at least one example")
-
-    def table(value: Callable[[_Tally], float]) -> Tensor:
-        return torch.tensor([[value(tally) for tally in row] for row in tallies])
-
-    return BoundReport(
-        blocks=names,
-        kl=table(lambda tally: tally.kl / count),
-        prior=sum(tally.prior for tally in tallies[-1]) / count,
-        size=size_term / count,
-        kept=table(lambda tally: tally.kept / max(tally.elements, 1.0)),
-        entropy=table(lambda tally: tally.entropy / max(tally.elements, 1.0)),
-        information=table(lambda tally: tally.information() / count),
-    )

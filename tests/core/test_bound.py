@@ -18,15 +18,10 @@ from tiny import (
 )
 
 from molfldd.core.blocks import Batch, SizeDistribution, absorbing_prior
-from molfldd.core.bound import (
-    categorical_kl,
-    entropy,
-    evaluate_bound,
-    relaxed_step_kl,
-    step_kl,
-)
+from molfldd.core.bound import categorical_kl, relaxed_step_kl, step_kl
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import FixedForward, MaskingTransition
+from molfldd.core.report import entropy, evaluate_bound
 from molfldd.core.reverse import UnmaskingReverse
 
 PROCESSES = [

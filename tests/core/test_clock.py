@@ -18,12 +18,12 @@ from tiny import (
 from torch import Tensor
 
 from molfldd.core.blocks import SizeDistribution
-from molfldd.core.bound import evaluate_bound
 from molfldd.core.clock import Clock
 from molfldd.core.draws import Draws
 from molfldd.core.estimators import Pathwise
 from molfldd.core.estimators.base import Term
 from molfldd.core.phases import TrainingOptions
+from molfldd.core.report import evaluate_bound
 
 WALKS = (3, 1, 4)
 every_process = pytest.mark.parametrize("kind", FORWARD)

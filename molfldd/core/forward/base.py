@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,10 @@ class ForwardProcess(nn.Module, ABC):
     Attributes:
         coupling: Makes the plan between two marginals; the maximum coupling of Eq. (11) unless
             it is replaced.
+        orders: Whether it can do no more than to mask some elements earlier than others.
     """
+
+    orders: ClassVar[bool] = False
 
     def __init__(self, blocks: Sequence[Block], prior: Prior, steps: Steps) -> None:
         super().__init__()

@@ -84,6 +84,8 @@ class MaskingForward(ForwardProcess):
         ValueError: if the prior has no mask state, or ``even`` is not in (0, 1].
     """
 
+    orders = True
+
     def __init__(
         self,
         blocks: Sequence[Block],
@@ -192,6 +194,8 @@ class MixedForward(MaskingForward):
     Args:
         change: Largest share of what is not masked that may have changed, in [0, 1].
     """
+
+    orders = False
 
     def __init__(
         self,
