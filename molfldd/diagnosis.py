@@ -8,13 +8,10 @@ the noise of the gradient show it.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from molfldd.errors import MolflddError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,27 +62,6 @@ def without_order(report: BoundReport) -> list[str]:
         "nearly the same probability, and what was learned is the pace; learn longer, and from the "
         "first iteration on, before the reverse process has got used to having no order"
     ]
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The entries of a run's log.
-
-    Raises:
-        MolflddError: if the file cannot be read or is no log with at least one evaluation.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
-        entries: list[dict[str, Any]] = [json.loads(line) for line in whole]
-        evaluated = any(entry["event"] == "evaluate" for entry in entries)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise MolflddError(f"cannot read the log {path}: {reason}") from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise MolflddError(f"{path} is not the log of a run") from error
-    if not evaluated:
-        raise MolflddError(f"{path} holds no evaluation yet; let the run go on and try again")
-    return entries
 
 
 def draw(entries: Sequence[Mapping[str, Any]], path: Path, suffix: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,28 +34,20 @@ from molfldd.diagnosis import complaints, without_order
 from molfldd.domain import Data, domain_class
 from molfldd.engine import Engine, stop_signals
 from molfldd.errors import MolflddError
+from molfldd.log import LOG, RunLog, rounded
 from molfldd.model import batches, model_header
-from molfldd.storage import atomic_path
 
 STATE = "state.safetensors"
 """Everything needed to resume."""
 MODEL = "model.safetensors"
 """The averaged reverse process, which is all that ``molfldd sample`` needs, and the forward
 process with its matrices in half precision, to go on from."""
-LOG = "log.jsonl"
-"""One JSON object per line: training profile, evaluations, warnings."""
-
 
 SETTLED = 5
 """Time constants of the moving average after which it stands for the current network."""
 
 Show = Callable[[Iteration, float], None]
 """Shows progress: the iteration and the bound of late."""
-
-
-def rounded(values: Mapping[str, float]) -> dict[str, float]:
-    """For the log."""
-    return {name: round(value, 4) for name, value in values.items()}
 
 
 class Run:
@@ -74,6 +64,7 @@ class Run:
         self.folder = folder
         engine.check_batch(config.training.batch_size)
         self.fabric = engine.fabric()
+        self.log = RunLog(folder / LOG, writes=self.leads)
         with self.fabric.rank_zero_first():
             self.data: Data = domain_class(config.domain).load(config.data)
         torch.manual_seed(config.training.seed)
@@ -120,7 +111,7 @@ class Run:
             )
         self.metrics = header["metrics"]
         self.seconds = float(self.metrics["seconds"])
-        self._cut_log(self.trainer.iteration)
+        self.log.cut(self.trainer.iteration)
 
     def _check_optimizer(self, started_with: Mapping[str, Any]) -> None:
         if started_with["training"]["optimizer"] != self.config.training.optimizer:
@@ -131,15 +122,6 @@ class Run:
         whole = take_over(path, self.trainer.diffusion, self.config, self.data.domain)
         self.trainer.reset_average()
         return whole
-
-    def _cut_log(self, iteration: int) -> None:
-        """Drop what was logged after the state was written."""
-        path = self.folder / LOG
-        if self.leads and path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if _iteration(line) <= iteration]
-            with atomic_path(path) as partial:
-                partial.write_text("".join(kept), encoding="utf-8")
 
     def train(self, console: Console) -> None:
         """Train to the end, or until Ctrl-C or SIGTERM, which keep the state reached.
@@ -219,25 +201,17 @@ class Run:
         decay = self.config.training.decay_of(iteration.phase)
         settled = iteration.number * (1 - decay) > SETTLED
         self.soft_bound = bound if soft and settled else None
-        self.log(
-            {
-                "event": "train",
-                "iteration": iteration.number,
-                "phase": iteration.phase.name,
-                "seconds": round(self.seconds, 1),
-                "bound": round(bound, 4),
-                "gradient_norm": rounded(iteration.gradient_norm),
-                "gradient_variance": rounded(self.trainer.gradient_variance()),
-                "kl": kl,
-            }
+        self.log.add(
+            "train",
+            iteration.number,
+            phase=iteration.phase.name,
+            seconds=round(self.seconds, 1),
+            bound=round(bound, 4),
+            gradient_norm=rounded(iteration.gradient_norm),
+            gradient_variance=rounded(self.trainer.gradient_variance()),
+            kl=kl,
         )
         return bound
-
-    def log(self, entry: dict[str, Any]) -> None:
-        """Append one line to the log."""
-        if self.leads:
-            with (self.folder / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
 
     def evaluate(self, number: int) -> None:
         """Log the bound on held-out hard samples and the quality of generated ones."""
@@ -252,17 +226,9 @@ class Run:
         learned = orders and learning_is_over(self.config.phases, number)
         worries = complaints(report, self.soft_bound) + (without_order(report) if learned else [])
         for message in worries:
-            self.log({"event": "warning", "iteration": number, "message": message})
-        self.log(
-            {
-                "event": "evaluate",
-                "iteration": number,
-                "seconds": round(self.seconds, 1),
-                **quality,
-                **content,
-                **others,
-            }
-        )
+            self.log.add("warning", number, message=message)
+        seconds = round(self.seconds, 1)
+        self.log.add("evaluate", number, seconds=seconds, **quality, **content, **others)
 
     def _other_bounds(self) -> dict[str, Any]:
         """The bounds in the other numbers of steps, if there are any."""
@@ -341,11 +307,6 @@ class Run:
                 )
 
             yield show
-
-
-def _iteration(line: str) -> float:
-    """Of a line of the log; infinite for one that was cut when the disk was full."""
-    return float(json.loads(line)["iteration"]) if line.endswith("\n") else math.inf
 
 
 def halved(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from molfldd.cli.main import app
 from molfldd.core.report import BoundReport
-from molfldd.diagnosis import complaints, draw, read_log, without_order
-from molfldd.errors import MolflddError
+from molfldd.diagnosis import complaints, draw, without_order
+from molfldd.log import read_log
 
 
 def report(kl: list[float]) -> BoundReport:
@@ -119,32 +119,3 @@ def test_command_draws_beside_the_log_and_prints_warnings(log: Path) -> None:
     assert result.exit_code == 0, result.output
     assert (log.parent / "diagnosis.png").stat().st_size > 10_000
     assert "warning: steps collapse: none left" in result.output
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("no json\n", "is not the log of a run"),
-        ('{"iteration": 3}\n', "is not the log of a run"),
-        ("[1]\n", "is not the log of a run"),
-        ("", "holds no evaluation yet"),
-        ('{"event": "train", "iteration": 1}\n', "holds no evaluation yet"),
-    ],
-)
-def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> None:
-    path = tmp_path / "log.jsonl"
-    path.write_text(content)
-    with pytest.raises(MolflddError, match=message):
-        read_log(path)
-
-
-def test_a_last_line_that_was_cut_is_left_out(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    whole = entry("evaluate", 1)
-    path.write_text(f"{whole}\n{whole[:-9]}")
-    assert read_log(path) == [json.loads(whole)]
-
-
-def test_unreadable_log_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MolflddError, match="cannot read the log"):
-        read_log(tmp_path / "missing.jsonl")

@@ -18,9 +18,10 @@ from molfldd.core.blocks import Batch
 from molfldd.engine import Engine
 from molfldd.errors import MolflddError
 from molfldd.images.network import PatchTransformer, PatchTransformerConfig
+from molfldd.log import LOG
 from molfldd.model import load_diffusion
 from molfldd.molecules.network import GraphTransformer, GraphTransformerConfig
-from molfldd.run import LOG, MODEL, STATE, Run
+from molfldd.run import MODEL, STATE, Run
 from molfldd.text.network import Transformer, TransformerConfig
 from molfldd.toy.network import Perceptron, PerceptronConfig
 

@@ -25,8 +25,8 @@ def diagnose(
     Bound, sample quality, norm and variance of the gradient along the training; KL, P(z_t = x),
     entropy of the marginals and information on x by step and block at the last evaluation.
     """
-    from molfldd.diagnosis import draw, read_log
-    from molfldd.run import LOG
+    from molfldd.diagnosis import draw
+    from molfldd.log import LOG, read_log
     from molfldd.storage import atomic_path, check_writable
 
     log = run / LOG if run.is_dir() else run

@@ -194,7 +194,7 @@ def _start_from(run: Run, init: str) -> None:
 
 def _prepare(run: Run, resume: bool) -> None:
     """Load the state or begin the folder, and say what is going to happen."""
-    from molfldd.run import LOG
+    from molfldd.log import LOG
 
     if resume:
         run.resume()
@@ -227,7 +227,8 @@ def _train(run: Run) -> None:
     from rich.console import Console
 
     from molfldd.engine import part
-    from molfldd.run import LOG, MODEL, STATE
+    from molfldd.log import LOG
+    from molfldd.run import MODEL, STATE
 
     run.train(Console(stderr=True, soft_wrap=True))
     part(run.fabric)

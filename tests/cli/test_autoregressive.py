@@ -8,7 +8,8 @@ import torch
 from program import CPU, Command
 
 from molfldd.checkpoint import read_checkpoint
-from molfldd.run import LOG, MODEL
+from molfldd.log import LOG
+from molfldd.run import MODEL
 
 FROZEN = [f"--set=phases.{i}.{key}" for i in (0, 1) for key in ("lr_forward=0", "only_last=true")]
 HEAD = ["--set=process.reverse=autoregressive", "--set=phases.0.estimator={kind: pathwise}"]

@@ -10,9 +10,10 @@ from rich.console import Console
 
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.engine import Engine
+from molfldd.log import LOG
 from molfldd.model import load_model
 from molfldd.molecules.store import MoleculeDataset
-from molfldd.run import LOG, MODEL, Run
+from molfldd.run import MODEL, Run
 
 
 @pytest.fixture(scope="module")

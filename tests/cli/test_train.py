@@ -9,7 +9,8 @@ import yaml
 from program import CPU, Command, files, same_weights, stopping_after
 
 from molfldd.config import parse_config, read_recipe, recipes
-from molfldd.run import LOG, MODEL, STATE
+from molfldd.log import LOG
+from molfldd.run import MODEL, STATE
 
 
 def test_train_writes_the_folder(molfldd: Command, recipe: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 from program import CPU, files, same_weights, start
 
 from molfldd.checkpoint import read_checkpoint
-from molfldd.run import LOG, MODEL, STATE
+from molfldd.log import LOG
+from molfldd.run import MODEL, STATE
 
 ENDLESS = [
     "data.examples=300",
