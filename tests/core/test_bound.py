@@ -30,6 +30,8 @@ PROCESSES = [
     ("free-uniform", 2),
     ("pinned-uniform", 3),
     ("pinned-absorbing", 2),
+    ("pinned-independent", 2),
+    ("pinned-monotone", 3),
     ("masking", 3),
     ("masking-paced", 2),
     ("masking-unpaced", 3),

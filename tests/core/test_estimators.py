@@ -40,6 +40,7 @@ KINDS = [
     "free-uniform",
     "pinned-uniform",
     "pinned-independent",
+    "pinned-monotone",
     "pinned-learned-prior",
     "masking",
     "masking-paced",

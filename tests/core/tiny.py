@@ -23,7 +23,7 @@ from molfldd.core.blocks import (
     uniform_prior,
 )
 from molfldd.core.clock import Steps
-from molfldd.core.coupling import independent_coupling
+from molfldd.core.coupling import MonotoneCoupling, Plan, independent_coupling
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import (
     FixedForward,
@@ -120,12 +120,15 @@ def learned_prior(blocks: Sequence[Block]) -> Prior:
     return Prior({name: w / w.sum() for name, w in weights.items()}, learned=True)
 
 
-def independent_pinned(
-    blocks: Sequence[Block], steps: Steps, network: NetworkFactory
-) -> PinnedForward:
-    process = PinnedForward(blocks, uniform_prior(blocks), steps, network)
-    process.coupling = independent_coupling
-    return process
+def coupled(coupling: Callable[[Tensor, Tensor], Plan]) -> Build:
+    """Pinned marginals with another plan between them than the maximum coupling."""
+
+    def build(blocks: Sequence[Block], steps: Steps, network: NetworkFactory) -> PinnedForward:
+        process = PinnedForward(blocks, uniform_prior(blocks), steps, network)
+        process.coupling = coupling
+        return process
+
+    return build
 
 
 FORWARD: dict[str, Build] = {
@@ -141,7 +144,8 @@ FORWARD: dict[str, Build] = {
     "masking-unpaced": lambda b, T, net: UnpacedMaskingForward(
         b, absorbing_prior(b), T, net, even=0.5
     ),
-    "pinned-independent": independent_pinned,
+    "pinned-independent": coupled(independent_coupling),
+    "pinned-monotone": coupled(MonotoneCoupling),
     "mixed": lambda b, T, net: MixedForward(b, absorbing_prior(b), T, net, 0.6, 0.4),
     "pinned-learned-prior": lambda b, T, net: PinnedForward(b, learned_prior(b), T, net),
 }
@@ -153,6 +157,7 @@ LEARNED = (
     "masking-paced",
     "masking-unpaced",
     "pinned-independent",
+    "pinned-monotone",
     "mixed",
     "free-absorbing",
     "pinned-learned-prior",
