@@ -48,6 +48,7 @@ class Domain(ABC):
         joint: Name of the default of ``joint_draws``.
         place: The option of the data that says where they lie.
         sources: Data sets that have a recipe of the same name, each in one line.
+        own: The recipe for a file of one's own; None if there is none.
     """
 
     name: ClassVar[str]
@@ -59,11 +60,17 @@ class Domain(ABC):
     joint: ClassVar[str] = "independent"
     place: ClassVar[str] = "path"
     sources: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    own: ClassVar[str | None] = None
 
     @classmethod
     @abstractmethod
     def load(cls, config: Any) -> Data:
         """The data of a ``DataConfig``."""
+
+    @classmethod
+    def recognizes(cls, path: Path) -> bool:
+        """Whether a file looks like one of this domain's examples, by what it begins with."""
+        return False
 
     @property
     @abstractmethod
@@ -238,3 +245,9 @@ def domain_class(name: str) -> type[Domain]:
     module, attribute = DOMAINS[name].split(":")
     found: type[Domain] = getattr(import_module(module), attribute)
     return found
+
+
+def domain_of_file(path: Path) -> type[Domain]:
+    """The first domain that recognizes a file; the first of all if none does, to say why."""
+    known = map(domain_class, DOMAINS)
+    return next((one for one in known if one.recognizes(path)), domain_class(next(iter(DOMAINS))))

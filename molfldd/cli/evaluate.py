@@ -30,9 +30,9 @@ def evaluate(
         str,
         typer.Argument(
             metavar="INPUT",
-            help="Molecules: a .smi, .txt, .csv or .sdf file, also with .gz; or a file of another "
-            "domain, with --domain; or a model to sample from: a .safetensors checkpoint or the "
-            "name of an embedded one.",
+            help="Molecules: a .smi, .txt, .csv or .sdf file, or texts: a .txt file, also with "
+            ".gz; or a model to sample from: a .safetensors checkpoint or the name of an embedded "
+            "one.",
         ),
     ],
     reference: Annotated[
@@ -63,7 +63,8 @@ def evaluate(
     domain: Annotated[
         str | None,
         typer.Option(
-            help="What a file holds; a checkpoint says it itself.", show_default="molecules"
+            help="What a file holds, such as text; a checkpoint says it itself.",
+            show_default="by what the file begins with",
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples sampled at once.")] = 500,
@@ -101,7 +102,7 @@ def evaluate(
             origin["temperature"] = temperature
             origin["steps"] = drawer.model.steps
     elif (num, seed, devices, steps, joint, temperature) == (None, None, 1, None, None, 1.0):
-        report = _evaluate_file(Path(source), domain or "molecules", reference)
+        report = _evaluate_file(Path(source), domain, reference)
     else:
         raise UsageError(
             "--num, --seed, --devices, --steps, --joint and --temperature are for models to "
@@ -116,10 +117,11 @@ def _is_model(source: str) -> bool:
     return Path(source).suffix in ("", ".safetensors")
 
 
-def _evaluate_file(path: Path, domain: str, reference: str | None) -> Report:
-    from molfldd.domain import domain_class
+def _evaluate_file(path: Path, domain: str | None, reference: str | None) -> Report:
+    from molfldd.domain import domain_class, domain_of_file
 
-    return domain_class(domain).evaluate_file(path, reference)
+    kind = domain_class(domain) if domain else domain_of_file(path)
+    return kind.evaluate_file(path, reference)
 
 
 def _evaluate_model(

@@ -19,11 +19,8 @@ if TYPE_CHECKING:
 CONFIG = "config.yaml"
 """The complete recipe of a run, in its folder."""
 
-FILE_RECIPE = "molecules"
-"""The recipe for molecules of a file."""
-
 FILE_SUFFIXES = (".smi", ".txt", ".csv", ".tsv", ".sdf")
-"""Suffixes of files of molecules, each also with ``.gz``."""
+"""Suffixes of files of examples, each also with ``.gz``."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, also of a training that keeps its state then."""
@@ -34,8 +31,9 @@ def train(
         str,
         typer.Argument(
             metavar="RECIPE",
-            help="Name of a recipe (molfldd datasets lists them), a .yaml file, or a file of "
-            "molecules: .smi or .txt (a SMILES per line), .csv, .tsv or .sdf, each also with .gz.",
+            help="Name of a recipe (molfldd datasets lists them), a .yaml file, or a file: of "
+            "molecules, .smi or .txt (a SMILES per line), .csv, .tsv or .sdf, or of texts, .txt "
+            "(one per line), each also with .gz.",
         ),
     ],
     data: Annotated[
@@ -91,14 +89,13 @@ def train(
     (for molfldd sample) and state.safetensors (for --resume). Ctrl-C or SIGTERM keeps the state
     reached and exits with 130; a resumed training ends as an uninterrupted one would.
 
-    From a file, vocabulary, largest size and the part to hold out come from the molecules in it;
-    what was skipped, and why, is said before the training starts.
+    From a file, vocabulary, largest size and the part to hold out come from the molecules or texts
+    in it; what was skipped, and why, is said before the training starts.
     """
     folder = out or Path("runs") / _stem(recipe)
     if resume and init is not None:
         raise UsageError("--resume continues the folder's own networks; leave out --init")
-    name = FILE_RECIPE if _is_file_of_molecules(recipe) else recipe
-    content = _content(name, folder, resume)
+    content = _content(_recipe_of(recipe) if _is_file(recipe) else recipe, folder, resume)
     files = _files(recipe, data, smiles_column, content)
     config = _config(content, [*files, *(assignments or [])])
     _check_folder(folder)
@@ -123,8 +120,17 @@ def _stem(recipe: str) -> str:
     return _unpacked(recipe).stem
 
 
-def _is_file_of_molecules(recipe: str) -> bool:
+def _is_file(recipe: str) -> bool:
     return _unpacked(recipe).suffix.lower() in FILE_SUFFIXES
+
+
+def _recipe_of(file: str) -> str:
+    """The recipe for a file, by what is in it."""
+    from molfldd.domain import domain_of_file
+
+    recipe = domain_of_file(Path(file)).own
+    assert recipe is not None
+    return recipe
 
 
 def _files(
@@ -132,9 +138,9 @@ def _files(
 ) -> list[str]:
     """What the arguments say of where the data lie, as assignments to the recipe."""
     path = data
-    if _is_file_of_molecules(recipe):
+    if _is_file(recipe):
         if data is not None:
-            raise UsageError(f"there are two files of molecules, {recipe} and {data}; name one")
+            raise UsageError(f"there are two files of data, {recipe} and {data}; name one")
         path = Path(recipe)
     values = {_place(content) if path else "path": path, "smiles_column": column}
     return [f"data.{key}={json.dumps(str(value))}" for key, value in values.items() if value]

@@ -25,7 +25,13 @@ from molfldd.molecules.datasets import (
     load_dataset,
     load_file,
 )
-from molfldd.molecules.files import WRITERS, read_molecules, read_smiles_aloud, unit
+from molfldd.molecules.files import (
+    WRITERS,
+    looks_like_molecules,
+    read_molecules,
+    read_smiles_aloud,
+    unit,
+)
 from molfldd.molecules.metrics import distinct, valid
 from molfldd.molecules.network import GraphTransformer, GraphTransformerConfig, pair_positions
 from molfldd.molecules.parsing import MAX_ATOMS, Rules
@@ -192,8 +198,14 @@ class Molecules(Domain):
     plural = "molecules"
     judgement = "valid"
     joint = "balanced"
+    own = "molecules"
     DataConfig = MoleculeData
     NetworkConfig = GraphTransformerConfig
+
+    @classmethod
+    def recognizes(cls, path: Path) -> bool:
+        """SMILES in lines or in a column, or records of an SDF."""
+        return looks_like_molecules(path)
 
     @classmethod
     def load(cls, config: MoleculeData) -> Data:

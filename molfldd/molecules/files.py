@@ -214,6 +214,9 @@ _READERS: dict[str, Callable[[TextIO, str | None], Iterator[str]]] = {
     ".sdf": _sdf_smiles,
 }
 
+GLANCE = 20
+"""How many entries of a file tell what it is."""
+
 _UNITS = {".csv": "row", ".tsv": "row", ".sdf": "record"}
 
 
@@ -262,6 +265,15 @@ def read_smiles(path: Path, column: str | None = None) -> tuple[list[str], Parse
     empty = len(entries) - len(smiles)
     skipped = {"without a SMILES": empty} if empty else {}
     return smiles, ParseReport(len(entries), len(smiles), skipped)
+
+
+def looks_like_molecules(path: Path) -> bool:
+    """Whether most of the first lines, rows or records that are not empty are molecules."""
+    try:
+        first = list(islice(filter(None, iterate_smiles(path)), GLANCE))
+    except UsageError:
+        return False
+    return 2 * sum(parse_smiles(entry) is not None for entry in first) > len(first)
 
 
 def read_smiles_aloud(path: Path) -> list[str]:

@@ -25,7 +25,7 @@ from molfldd.text.datasets import (
     left_out,
     read_corpus,
 )
-from molfldd.text.files import one_line, read_texts, write_texts
+from molfldd.text.files import looks_like_texts, one_line, read_texts, write_texts
 from molfldd.text.metrics import diversity, known_words, words
 from molfldd.text.network import TOKENS, Transformer, TransformerConfig
 from molfldd.text.tokenizer import (
@@ -67,8 +67,14 @@ class Text(Domain):
     sources = MappingProxyType(
         {"rocstories": "98,159 stories of five sentences (a local file, from its authors)"}
     )
+    own = "rocstories"
     DataConfig = TextData
     NetworkConfig = TransformerConfig
+
+    @classmethod
+    def recognizes(cls, path: Path) -> bool:
+        """A text a line, or the official csv."""
+        return looks_like_texts(path)
 
     @classmethod
     def load(cls, config: TextData) -> Data:

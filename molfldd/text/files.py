@@ -30,6 +30,9 @@ def _csv_stories(file: TextIO) -> Iterator[str]:
         yield " ".join((row[name] or "").strip() for name in SENTENCES).strip()
 
 
+GLANCE, SEVERAL = 20, 3
+"""How many texts of a file tell what it is, and how many words one of them has then."""
+
 _READERS: dict[str, Callable[[TextIO], Iterator[str]]] = {".txt": _lines, ".csv": _csv_stories}
 
 
@@ -55,6 +58,15 @@ def read_texts(path: Path) -> list[str]:
             return list(_READERS[suffix](cast(TextIO, file)))
     except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
         raise UsageError(f"cannot read {path}: {error}; check the path and the format") from error
+
+
+def looks_like_texts(path: Path) -> bool:
+    """Whether a file can be read as texts, and one of the first of them has several words."""
+    try:
+        first = read_texts(path)[:GLANCE]
+    except UsageError:
+        return False
+    return any(len(text.split()) >= SEVERAL for text in first)
 
 
 def one_line(text: str) -> str:

@@ -79,7 +79,7 @@ def test_a_recipe_takes_a_file(molfldd: Command) -> None:
         (["empty.smi"], 1, "no molecule of empty.smi can be used"),
         (["one.smi"], 2, "1 usable molecules, too few"),
         (["table.csv", "--smiles-column", "x"], 2, "no column 'x'; the columns are: a, b"),
-        (["one.smi", "--data", "empty.smi"], 2, "two files of molecules"),
+        (["one.smi", "--data", "empty.smi"], 2, "two files of data"),
         (["molecules"], 2, "molfldd train my.smi"),
         (["toy", "--data", "one.smi"], 2, "'data.path' is unknown"),
         (["qm9", "--smiles-column", "x"], 2, "qm9 is none"),

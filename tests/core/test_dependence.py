@@ -74,7 +74,7 @@ def probability(p: Tensor, row: int, places: list[int]) -> float:
 @pytest.mark.parametrize("kind", ["fixed-absorbing", "masking", "masking-unpaced"])
 @torch.no_grad()
 def test_it_is_the_total_correlation_of_what_a_step_reveals(kind: str) -> None:
-    alike = 2.0 * (X == X[:, :1]).sum(1) + torch.arange(len(X)) / 10
+    alike = 2.0 * (X[:, :1] == X).sum(1) + torch.arange(len(X)) / 10
     p = torch.softmax(alike, 0)
     diffusion, batch = problem(p, kind)
     repeats = 1500

@@ -74,9 +74,7 @@ def test_train_sample_evaluate(molfldd, trained: Path, stories_file: Path, tmp_p
     assert written["spread"]["words"] > 0
     assert written["protocol"]["samples"] == 20
 
-    code, _, _ = molfldd(
-        *("evaluate", stories, "--domain", "text", "--reference", stories_file, "--out", report)
-    )
+    code, _, _ = molfldd(*("evaluate", stories, "--reference", stories_file, "--out", report))
     assert code == 0
     again = json.loads(report.read_text())
     assert again["protocol"]["reference"] == 144
@@ -105,6 +103,14 @@ def test_samples_are_determined_by_the_seed(trained: Path) -> None:
     assert model.sample(12, seed=3, batch_size=5) == expected
     assert model.sample(7, seed=3, batch_size=1) == expected[:7]
     assert model.sample(12, seed=4) != expected
+
+
+def test_a_file_of_texts_is_recipe_enough(molfldd, stories_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    code, _, err = molfldd("train", stories_file, "--out", run, *settings(*SMALL))
+    assert code == 0, err
+    assert "144 read, 144 kept, 0 skipped" in err
+    assert (run / MODEL).is_file()
 
 
 def test_fixed_process_trains(molfldd, stories_file: Path, tmp_path: Path) -> None:
