@@ -22,10 +22,10 @@ def take_over(path: Path, diffusion: Diffusion, config: Config[Any, Any], domain
     """Load the networks of a checkpoint into both processes of a training.
 
     The reverse process is always taken over, and may get more components, or an autoregressive
-    head in the place of unmasking; the forward process if it
-    is of the same kind. Both may get more layers and parts, which add nothing at first; only the
-    embeddings of identities begin at random, and small. For another number of steps both go without
-    what there is of each step, such as the pace.
+    head, or leave its head behind; the forward process if it is of the same kind. Both may get more
+    layers and parts, which add nothing at first; only the embeddings of identities begin at random,
+    and small. For another number of steps both go without what there is of each step, such as the
+    pace.
 
     Args:
         path: The checkpoint.
@@ -60,9 +60,9 @@ def obstacle(mine: Config[Any, Any], its: Config[Any, Any]) -> str | None:
     if not deepens(mine.network, its.network):
         return f"its network is {its.network}"
     own, other = mine.process, its.process
-    kinds = (own.reverse, other.reverse)
+    kinds = {own.reverse, other.reverse}
     same = other.prior == own.prior and (
-        own.reverse == other.reverse or kinds == ("autoregressive", "unmasking")
+        len(kinds) == 1 or kinds == {"autoregressive", "unmasking"}
     )
     if same and other.components <= own.components:
         return None
@@ -86,8 +86,8 @@ def deepens(mine: Any, its: Any) -> bool:
 def fitting(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
     """A state for the module, with what it has in another shape as it is there.
 
-    Channels that a layer lacks, of its inputs or outputs, come last and begin at zero; layers that
-    a network lacks are silenced.
+    Channels that a layer lacks, of its inputs or outputs, come last and begin at zero, and those
+    that it has too many of, for a head, are the last; layers that a network lacks are silenced.
     """
     for name, layer in module.named_modules():
         if isinstance(layer, ResidualLayer) and not any(
@@ -98,7 +98,7 @@ def fitting(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]
     for name, own in module.state_dict().items():
         value = state.get(name, own)
         missing = [mine - its for mine, its in zip(own.shape, value.shape, strict=False)]
-        if name.startswith("network.") and own.ndim == value.ndim and min(missing, default=0) >= 0:
+        if name.startswith("network.") and own.ndim == value.ndim:
             value = nn.functional.pad(value, [n for m in reversed(missing) for n in (0, m)])
         fitted[name] = value if value.shape == own.shape else own
     return fitted

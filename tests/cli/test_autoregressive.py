@@ -37,6 +37,20 @@ def test_all_but_the_last_layers_is_that_of_the_factorized_model(
     assert all(set(e["gradient_norm"]) == {"reverse"} for e in entries if e["event"] == "train")
 
 
+def test_it_can_go_on_without_its_head(
+    molfldd: Command, recipe: Path, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "without"
+    still = [f"--set=phases.{i}.lr_reverse=1e-12" for i in (0, 1)]
+    result = molfldd("train", recipe, "--init", model, "--out", out, *still, *FROZEN, *CPU)
+    assert result.code == 0, result.err
+    (_, trained), (_, given) = read_checkpoint(out / MODEL), read_checkpoint(model)
+    assert trained["reverse"].keys() < given["reverse"].keys()
+    for name, value in trained["reverse"].items():
+        expected = given["reverse"][name][: len(value)]
+        torch.testing.assert_close(value, expected, atol=1e-6, rtol=0, msg=name)
+
+
 def test_it_draws_evaluates_and_is_calibrated(
     molfldd: Command, model: Path, tmp_path: Path
 ) -> None:
