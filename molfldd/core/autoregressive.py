@@ -21,6 +21,7 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 
 from molfldd.core.blocks import Codes, Masks, draw
 from molfldd.core.law import NEVER, Hand, Law, sharpened
@@ -71,8 +72,10 @@ class CausalLayer(nn.Module):
         k, v = memory.extended(k, v)
         past = k.shape[2] - q.shape[2]
         seen = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=x.device).tril(past)
-        scores = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).masked_fill(~seen, -torch.inf)
-        x = x + self.merge((torch.softmax(scores, -1) @ v).transpose(1, 2).flatten(2))
+        attended = scaled_dot_product_attention(
+            q, k, v, attn_mask=seen if past else None, is_causal=not past
+        )
+        x = x + self.merge(attended.transpose(1, 2).flatten(2))
         hidden = nn.functional.gelu(self.expand(self.norm_forward(x)))
         updated: Tensor = x + self.contract(hidden)
         return updated
