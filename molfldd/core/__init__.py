@@ -4,5 +4,6 @@ Read in this order: ``blocks`` (data), ``forward`` (q_phi, Eq. 9), ``coupling`` 
 ``reverse`` (p_theta, Eq. 7), ``bound`` (Eqs. 4-5), ``estimators`` (Eqs. 13-14, Algorithm 1),
 ``sampling`` (Algorithm 2), ``training``. Beyond the paper: how a step draws its elements together
 (``joint``), as a ``mixture``, or one after another (``autoregressive``); several numbers of steps
-(``clock``); ``calibration``. Nothing here knows chemistry, words or pixels.
+(``clock``); ``calibration``; how much of a step's values depends on one another (``dependence``).
+Nothing here knows chemistry, words or pixels.
 """
