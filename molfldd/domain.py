@@ -46,7 +46,7 @@ class Domain(ABC):
         judgement: What messages call a usable example, such as "valid"; None where all are.
         scored: Examples that ``molfldd evaluate`` samples unless told otherwise.
         joint: Name of the default of ``joint_draws``.
-        place: The option of the data that says where they lie.
+        place: The option of the data that says where they lie; None if they lie nowhere.
         sources: Data sets that have a recipe of the same name, each in one line.
         own: The recipe for a file of one's own; None if there is none.
     """
@@ -58,7 +58,7 @@ class Domain(ABC):
     judgement: ClassVar[str | None] = None
     scored: ClassVar[int] = 10_000
     joint: ClassVar[str] = "independent"
-    place: ClassVar[str] = "path"
+    place: ClassVar[str | None] = "path"
     sources: ClassVar[Mapping[str, str]] = MappingProxyType({})
     own: ClassVar[str | None] = None
 

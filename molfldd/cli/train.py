@@ -142,15 +142,18 @@ def _files(
         if data is not None:
             raise UsageError(f"there are two files of data, {recipe} and {data}; name one")
         path = Path(recipe)
-    values = {_place(content) if path else "path": path, "smiles_column": column}
+    values = {_place(recipe, content) if path else "path": path, "smiles_column": column}
     return [f"data.{key}={json.dumps(str(value))}" for key, value in values.items() if value]
 
 
-def _place(content: dict[str, Any]) -> str:
+def _place(recipe: str, content: dict[str, Any]) -> str:
     """The key below ``data`` that says where a recipe's data lie."""
     from molfldd.domain import domain_class
 
-    return domain_class(str(content.get("domain", ""))).place
+    place = domain_class(str(content.get("domain", ""))).place
+    if place is None:
+        raise UsageError(f"{recipe} makes its own data; leave out --data")
+    return place
 
 
 def _config(content: dict[str, Any], assignments: Sequence[str]) -> Config[Any, Any]:

@@ -50,6 +50,7 @@ class Mixture(Domain):
     distribution: GaussianMixture
 
     name = "mixture"
+    place = None
     DataConfig = MixtureData
     NetworkConfig = PerceptronConfig
 

@@ -81,7 +81,7 @@ def test_a_recipe_takes_a_file(molfldd: Command) -> None:
         (["table.csv", "--smiles-column", "x"], 2, "no column 'x'; the columns are: a, b"),
         (["one.smi", "--data", "empty.smi"], 2, "two files of data"),
         (["molecules"], 2, "molfldd train my.smi"),
-        (["toy", "--data", "one.smi"], 2, "'data.path' is unknown"),
+        (["toy", "--data", "one.smi"], 2, "toy makes its own data; leave out --data"),
         (["qm9", "--smiles-column", "x"], 2, "qm9 is none"),
         (["one.smi", "--set", "data.max_atoms=0"], 2, "max_atoms must be between 1 and 255"),
     ],
