@@ -21,8 +21,8 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
+from molfldd.core.attention import attention
 from molfldd.core.blocks import Codes, Masks, draw
 from molfldd.core.law import NEVER, Hand, Law, sharpened
 from molfldd.core.unmasking import log_probs_from_mask
@@ -72,10 +72,7 @@ class CausalLayer(nn.Module):
         k, v = memory.extended(k, v)
         past = k.shape[2] - q.shape[2]
         seen = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=x.device).tril(past)
-        attended = scaled_dot_product_attention(
-            q, k, v, attn_mask=seen if past else None, is_causal=not past
-        )
-        x = x + self.merge(attended.transpose(1, 2).flatten(2))
+        x = x + self.merge(attention(q, k, v, seen).transpose(1, 2).flatten(2))
         hidden = nn.functional.gelu(self.expand(self.norm_forward(x)))
         updated: Tensor = x + self.contract(hidden)
         return updated

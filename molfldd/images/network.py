@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from molfldd.core.attention import attention
 from molfldd.core.blocks import Masks, Probs
 from molfldd.errors import UsageError
 from molfldd.nn.layers import (
     Modulation,
     ResidualLayer,
     TimeEmbedding,
-    attention,
     feed_forward,
     zero_linear,
 )

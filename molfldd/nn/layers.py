@@ -72,27 +72,6 @@ class Modulation(nn.Module):
         ]
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, exists: Tensor | None = None) -> Tensor:
-    """Softmax attention; (B, heads, n, C) each to (B, heads, n, C).
-
-    On a CPU it is written out, since torch 2.13's ``scaled_dot_product_attention`` takes seven
-    times as long to differentiate there in bfloat16 (28 instead of 4 ms for 64 images of 49
-    patches).
-
-    Args:
-        q: Queries.
-        k: Keys.
-        v: Values.
-        exists: What may be attended to, (B, 1, 1, n) bool; all of it by default.
-    """
-    if not q.is_cpu:
-        return nn.functional.scaled_dot_product_attention(q, k, v, exists)
-    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-    if exists is not None:
-        scores = scores.masked_fill(~exists, -torch.inf)
-    return torch.softmax(scores, -1).to(v.dtype) @ v
-
-
 def feed_forward(width: int, expansion: int) -> nn.Sequential:
     """Linear, GELU, linear; (..., width) to (..., width)."""
     return nn.Sequential(

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, silu
 
+from molfldd.core.attention import attention
 from molfldd.core.blocks import Masks, Probs
 from molfldd.nn.layers import (
     Modulation,
     ResidualLayer,
     TimeEmbedding,
-    attention,
     small_embedding,
     zero_linear,
 )
