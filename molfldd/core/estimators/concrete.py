@@ -1,4 +1,9 @@
-"""The relaxed warm-up: Concrete samples and the relaxed posterior of Eq. (14)."""
+r"""The relaxed warm-up: Concrete samples and the relaxed posterior of Eq. (14).
+
+.. math:: z_t = softmax((\log u_t + g) / \tau), \quad g^k \sim Gumbel,
+
+with a temperature tau that falls towards 0, where the sample is a hard one.
+"""
 
 from __future__ import annotations
 

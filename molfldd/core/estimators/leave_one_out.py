@@ -1,4 +1,10 @@
-"""REINFORCE with the other samples as baseline."""
+r"""REINFORCE with the other samples as baseline.
+
+Of K samples z_1, ..., z_K of z_t with their values f_k = KL(z_k), by Eq. (13),
+
+.. math:: \nabla E[f] = E \frac{1}{K} \sum_k \Big[ \nabla f_k + \Big( f_k -
+    \frac{1}{K - 1} \sum_{j \ne k} f_j \Big) \nabla \log q(z_k|x) \Big].
+"""
 
 from __future__ import annotations
 

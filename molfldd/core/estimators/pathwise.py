@@ -1,4 +1,7 @@
-"""No gradient through z_t."""
+r"""No gradient through z_t: :math:`\nabla E[KL(z_t)] \approx E[\nabla KL(z_t)]`.
+
+Exact for theta.
+"""
 
 from __future__ import annotations
 

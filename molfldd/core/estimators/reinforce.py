@@ -1,4 +1,7 @@
-"""Plain REINFORCE: Eq. (13) and Algorithm 1."""
+r"""Plain REINFORCE: Eq. (13) and Algorithm 1.
+
+.. math:: \nabla E[KL(z_t)] = E[\nabla KL(z_t) + KL(z_t) \nabla \log q(z_t|x)].
+"""
 
 from __future__ import annotations
 

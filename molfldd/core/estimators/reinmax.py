@@ -1,4 +1,11 @@
-"""ReinMax (Liu et al., 2023): straight-through with second-order accuracy."""
+r"""ReinMax (Liu et al., 2023): straight-through with second-order accuracy.
+
+A hard sample z with the gradient of
+
+.. math:: 2 \pi - u / 2, \qquad \pi = (u + onehot(z)) / 2,
+
+in which :math:`\pi` depends on u as a softmax does on its logits, log u.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Straight-through Gumbel-softmax."""
+r"""Straight-through Gumbel-softmax.
+
+A Concrete sample rounded, with the gradient of what was rounded:
+
+.. math:: z = onehot(\arg\max_k y^k), \quad \nabla z := \nabla y, \qquad
+    y = softmax((\log u_t + g) / \tau), \quad g^k \sim Gumbel.
+"""
 
 from __future__ import annotations
 
