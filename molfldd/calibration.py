@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,7 @@ class Calibration:
     """
 
     def __init__(self, path: Path, manner: Manner, plan: Plan) -> None:
-        self.path, self.manner, self.plan = path, manner, plan
+        self.path, self.plan = path, plan
         self.model = load_model(path).drawing(manner)
         try:
             self.layers = LastLayers(self.model.sampler.reverse)
@@ -179,11 +179,12 @@ class Calibration:
         tree["reverse"] = {
             name: value.to(tree["reverse"][name]) for name, value in reverse.state_dict().items()
         }
-        joint, steps = self.model.joint(self.manner), self.model.steps
-        calibrated = {**asdict(self.plan), "joint": joint, "steps": steps}
+        own = asdict(replace(self.model.manner, steps=None))
+        manner = {name: value for name, value in own.items() if value is not None}
+        calibrated = {**asdict(self.plan), **self.model.way}
         metrics = {**header["metrics"], **quality, "calibrated": calibrated}
         metrics |= {"bound": self._bound() if "forward" in tree else None, "other_bounds": {}}
-        write_checkpoint(out, {**header, "metrics": metrics}, tree)
+        write_checkpoint(out, {**header, "manner": manner, "metrics": metrics}, tree)
 
     def _bound(self) -> object:
         """The bound of the calibrated model, as a run records it."""

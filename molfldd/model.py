@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from molfldd.checkpoint import load_state, read_checkpoint
 from molfldd.config import Config, parse_config
 from molfldd.core.blocks import Prior, SizeDistribution
 from molfldd.core.diffusion import Diffusion
+from molfldd.core.law import Sharpness
 from molfldd.core.sampling import Sampler
 from molfldd.domain import Data, Domain, domain_class
 from molfldd.errors import MolflddError, UsageError
@@ -29,18 +30,24 @@ COLDEST = 1e-4
 
 @dataclass(frozen=True)
 class Manner:
-    """How a model draws.
+    """How a model draws; None where it is to be as the model's own manner has it.
 
     Attributes:
-        joint: Name of the domain's ``joint_draws``, how the elements of a step go together; None
-            for the domain's own.
-        temperature: Of the values of elements, see ``molfldd.core.sampling.sharpened``.
-        steps: How many, one of the numbers it was trained for; None for the first of them.
+        joint: Name of the domain's ``joint_draws``, how the elements of a step go together.
+        temperature: Of the values of elements, see ``molfldd.core.law.Sharpness``.
+        steps: How many, one of the numbers it was trained for.
+        min_p: Of the values of elements, see ``molfldd.core.law.Sharpness``.
     """
 
     joint: str | None = None
-    temperature: float = 1.0
+    temperature: float | None = None
     steps: int | None = None
+    min_p: float | None = None
+
+    def over(self, other: Manner) -> Manner:
+        """This one, and the other where this one leaves it open."""
+        said = {name: value for name, value in asdict(self).items() if value is not None}
+        return replace(other, **said)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class Model:
         sampler: Algorithm 2 with the trained reverse process; see ``drawing``.
         fingerprint: Hash of the training data.
         metrics: What was measured when the checkpoint was written.
+        manner: How it draws.
     """
 
     config: Config[Any, Any]
@@ -60,6 +68,7 @@ class Model:
     sampler: Sampler
     fingerprint: str
     metrics: dict[str, Any]
+    manner: Manner
 
     @property
     def steps(self) -> int:
@@ -74,34 +83,38 @@ class Model:
         return {**self.metrics, "bound": self.metrics.get("other_bounds", {}).get(str(self.steps))}
 
     def drawing(self, manner: Manner) -> Model:
-        """The model drawing in a certain manner.
+        """The model drawing in a certain manner; as it does where that leaves something open.
 
         Raises:
-            UsageError: if the model has no such joint draw, the temperature is out of range, or
-                it was not trained for so many steps.
+            UsageError: if the model has no such joint draw, it was not trained for so many steps,
+                or the temperature or the least probability is out of range.
         """
         if manner.joint is not None and not self.sampler.reverse.at_once:
             raise UsageError("this model draws one element after another; it takes no --joint")
-        joint, known = manner.joint or self.domain.joint, self.domain.joint_draws()
+        manner = manner.over(self.manner)
+        joint = manner.joint or self.domain.joint
+        known = self.domain.joint_draws()
         if joint not in known:
             raise UsageError(
                 f"elements of {self.domain.plural} cannot be drawn '{joint}'; known are: "
                 f"{', '.join(known)}"
             )
-        if not COLDEST <= manner.temperature < math.inf:
-            raise UsageError(
-                f"the temperature must be at least {COLDEST:g} and finite, got "
-                f"{manner.temperature:g}"
-            )
-        model = self.in_steps(manner.steps)
-        model.sampler.joint, model.sampler.temperature = known[joint], manner.temperature
+        model = replace(self.in_steps(manner.steps), manner=replace(manner, joint=joint))
+        model.sampler.joint, model.sampler.sharpness = known[joint], _sharpness(manner)
         return model
 
-    def joint(self, manner: Manner) -> str:
+    @property
+    def joint(self) -> str:
         """The name of how it draws the elements of a step, for reports."""
         if not self.sampler.reverse.at_once:
             return "autoregressive"
-        return manner.joint or self.domain.joint
+        return self.manner.joint or self.domain.joint
+
+    @property
+    def way(self) -> dict[str, object]:
+        """How it draws, for reports."""
+        chosen = asdict(self.sampler.sharpness)
+        return {"joint": self.joint, **chosen, "steps": self.steps}
 
     def in_steps(self, steps: int | None) -> Model:
         """A copy that samples in so many steps; in as many as it did for None.
@@ -167,6 +180,19 @@ class Model:
         return self
 
 
+def _sharpness(manner: Manner) -> Sharpness:
+    """Raises ``UsageError`` if a number is out of range."""
+    temperature = 1.0 if manner.temperature is None else manner.temperature
+    min_p = manner.min_p or 0.0
+    if not COLDEST <= temperature < math.inf:
+        raise UsageError(
+            f"the temperature must be at least {COLDEST:g} and finite, got {temperature:g}"
+        )
+    if not 0 <= min_p < 1:
+        raise UsageError(f"--min-p must be at least 0 and less than 1, got {min_p:g}")
+    return Sharpness(temperature, min_p)
+
+
 def batches(count: int, size: int) -> Iterator[range]:
     """The indices 0..count-1, ``size`` at a time."""
     for start in range(0, count, size):
@@ -202,6 +228,7 @@ def load_model(path: Path) -> Model:
         sizes = SizeDistribution(torch.tensor(header["sizes"]))
         prior = Prior(tree["prior"], learned=config.process.prior == "learned")
         weights, fingerprint, metrics = tree["reverse"], header["fingerprint"], header["metrics"]
+        manner = Manner(**header.get("manner", {}))
     except MolflddError as error:
         raise MolflddError(f"{path} does not suit this version of molfldd: {error}") from error
     except KeyError as error:
@@ -211,8 +238,9 @@ def load_model(path: Path) -> Model:
     network = partial(domain.network, config.network)
     reverse = build_reverse(config.process, domain.blocks, prior, network)
     load_state(reverse, weights, path)
-    sampler = Sampler(reverse.eval(), prior, sizes, domain.joint_draws()[domain.joint])
-    return Model(config, domain, sampler, fingerprint, metrics)
+    sampler = Sampler(reverse.eval(), prior, sizes)
+    model = Model(config, domain, sampler, fingerprint, metrics, manner)
+    return model.drawing(Manner())
 
 
 def load_diffusion(path: Path) -> Diffusion:

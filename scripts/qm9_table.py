@@ -101,9 +101,7 @@ def model_row(name: str, manner: Manner, num: int, seeds: int, reference: list[s
     }
     spread = _mapping(report, "spread") if seeds > 1 else {}
     per_thousand = 1000 * fmean(draws.seconds) / num
-    return Row(
-        f"`{name}`, {model.joint(manner)} draws", str(model.steps), mean, spread, per_thousand
-    )
+    return Row(f"`{name}`, {model.joint} draws", str(model.steps), mean, spread, per_thousand)
 
 
 def manners(name: str) -> list[Manner]:

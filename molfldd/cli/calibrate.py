@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molfldd.cli.generation import JointOption, StepsOption
+from molfldd.cli.generation import JointOption, MinPOption, StepsOption, TemperatureOption
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,21 +36,23 @@ def calibrate(
     batch_size: Annotated[int, typer.Option(min=1, help="Examples computed at once.")] = 500,
     steps: StepsOption = None,
     joint: JointOption = None,
+    temperature: TemperatureOption = None,
+    min_p: MinPOption = None,
 ) -> None:
     """Make a trained model's examples have the statistics of its training data.
 
     For molecules: how many are valid, how many atoms, bonds and rings of each kind they have, and
     which of these go together.
     The last layers of the network are changed, as little as it takes. Takes a few times as long as
-    sampling so many examples. Draw with the same steps and in the same manner later. Prints the
-    means before and after.
+    sampling so many examples. The model draws in the same manner later, unless told otherwise;
+    draw with the same steps. Prints the means before and after.
     """
     _check_output(out)
     from molfldd.calibration import COUNTED, Calibration, Plan
     from molfldd.model import Manner, pretrained_path, variant
 
     path = pretrained_path(variant(checkpoint, steps))
-    manner = Manner(joint=joint, steps=steps)
+    manner = Manner(joint, temperature, steps, min_p)
     typer.echo(f"counting in up to {COUNTED:,} training examples", err=True)
     calibration = Calibration(path, manner, Plan(rounds, num, seed, batch_size))
     total = -(-num // batch_size)

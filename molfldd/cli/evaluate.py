@@ -14,6 +14,7 @@ from molfldd.cli.generation import (
     Devices,
     Generation,
     JointOption,
+    MinPOption,
     StepsOption,
     TemperatureOption,
     drawing,
@@ -72,7 +73,8 @@ def evaluate(
     devices: Devices = 1,
     steps: StepsOption = None,
     joint: JointOption = None,
-    temperature: TemperatureOption = 1.0,
+    temperature: TemperatureOption = None,
+    min_p: MinPOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Also write the report to this .json file.")
     ] = None,
@@ -95,18 +97,16 @@ def evaluate(
             raise UsageError("--domain is for files; a model knows its own domain")
         from molfldd.model import Manner, variant
 
-        manner = Manner(joint, temperature, steps)
+        manner = Manner(joint, temperature, steps, min_p)
         with drawing(variant(source, steps), device, devices, manner) as drawer:
             report = _evaluate_model(drawer, reference, num, seed or [0], batch_size)
-            origin["joint"] = drawer.model.joint(manner)
-            origin["temperature"] = temperature
-            origin["steps"] = drawer.model.steps
-    elif (num, seed, devices, steps, joint, temperature) == (None, None, 1, None, None, 1.0):
+            origin |= drawer.model.way
+    elif devices == 1 and (num, seed, steps, joint, temperature, min_p) == (None,) * 6:
         report = _evaluate_file(Path(source), domain, reference)
     else:
         raise UsageError(
-            "--num, --seed, --devices, --steps, --joint and --temperature are for models to "
-            "sample from, not for a file"
+            "--num, --seed, --devices, --steps, --joint, --temperature and --min-p are for "
+            "models to sample from, not for a file"
         )
     _show(report)
     if out is not None:

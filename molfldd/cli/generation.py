@@ -54,14 +54,26 @@ StepsOption = Annotated[
 """The option of how many steps a model takes."""
 
 TemperatureOption = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--temperature",
         help="Below 1 a step prefers what is likely anyway: more examples are valid, and fewer "
         "are unusual. 1 is the model as it was trained.",
+        show_default="what the model was calibrated with, else 1",
     ),
 ]
 """The option of how much likely values are preferred."""
+
+MinPOption = Annotated[
+    float | None,
+    typer.Option(
+        "--min-p",
+        help="What is less than this times as likely as the likeliest never comes: more examples "
+        "are valid, and fewer are unusual. 0 is the model as it was trained.",
+        show_default="what the model was calibrated with, else 0",
+    ),
+]
+"""The option of how unlikely a value may be."""
 
 
 class Device(StrEnum):

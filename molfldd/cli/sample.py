@@ -15,6 +15,7 @@ from molfldd.cli.generation import (
     Devices,
     Generation,
     JointOption,
+    MinPOption,
     StepsOption,
     TemperatureOption,
     drawing,
@@ -54,7 +55,8 @@ def sample(
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     devices: Devices = 1,
     joint: JointOption = None,
-    temperature: TemperatureOption = 1.0,
+    temperature: TemperatureOption = None,
+    min_p: MinPOption = None,
     only_valid: Annotated[
         bool,
         typer.Option(
@@ -81,7 +83,7 @@ def sample(
     from molfldd.model import Manner, variant
 
     wanted = _Wanted(num, seed, batch_size, out)
-    manner = Manner(joint, temperature, steps)
+    manner = Manner(joint, temperature, steps, min_p)
     with drawing(variant(checkpoint, steps), device, devices, manner) as drawer:
         if out is not None:
             _check_output(out, drawer.model.domain, trajectory)

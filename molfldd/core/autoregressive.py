@@ -15,7 +15,7 @@ such head.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from molfldd.core.attention import attention
 from molfldd.core.blocks import Codes, Masks, draw
-from molfldd.core.law import NEVER, Hand, Law, sharpened
+from molfldd.core.law import NEVER, Change, Hand, Law
 from molfldd.core.unmasking import log_probs_from_mask
 
 WIDTH = 64
@@ -168,6 +168,7 @@ class AutoregressiveLaw(Law):
             block.
         told: What the network tells the head, (B, n, WIDTH) per block.
         index: Number of the step in its walk, (B,) int64.
+        change: Of the probabilities, see the class ``Law``; None to leave them.
     """
 
     head: Head
@@ -176,6 +177,7 @@ class AutoregressiveLaw(Law):
     features: Mapping[str, Tensor]
     told: Mapping[str, Tensor]
     index: Tensor
+    change: Change | None = None
 
     @cached_property
     def first(self) -> dict[str, int]:
@@ -209,7 +211,7 @@ class AutoregressiveLaw(Law):
         states = self.queue.line_up({name: z[name] + start for name, start in self.first.items()})
         start = self.head.start.expand(len(told), 1, -1)
         before = torch.cat([start, self.head.before(told, states)[:, :-1]], 1)
-        log_p = torch.log_softmax(self.base() + self.head(told, before, self.head.memory()), -1)
+        log_p = self._normalized(self.base() + self.head(told, before, self.head.memory()))
         return {
             name: log_p[example, place, start : start + self.features[name].shape[-1]]
             for (name, (example, _, place)), start in zip(
@@ -227,6 +229,10 @@ class AutoregressiveLaw(Law):
             total = total.index_add(0, example, chosen) + NEVER * changed.sum(-1)
         return total
 
+    def changed(self, change: Change) -> AutoregressiveLaw:
+        """See the class ``Law``; each given those before it."""
+        return replace(self, change=change)
+
     def draw(self, hand: Hand) -> dict[str, Tensor]:
         """One element after another, by the first of its numbers."""
         numbers = self.queue.line_up({name: u[..., 0] for name, u in hand.numbers.items()})
@@ -235,8 +241,7 @@ class AutoregressiveLaw(Law):
         for k in range(told.shape[1]):
             here = told[:, k]
             added = self.head(here[:, None], before[:, None], memory)[:, 0]
-            log_p = torch.log_softmax(base[:, k] + added, -1)
-            drawn.append(draw(self._sharpened(log_p, hand).exp(), numbers[:, k]))
+            drawn.append(draw(self._normalized(base[:, k] + added).exp(), numbers[:, k]))
             before = self.head.before(here, drawn[-1])
         states = torch.stack(drawn, 1)
         result = {name: z.clone() for name, z in self.z.items()}
@@ -244,12 +249,11 @@ class AutoregressiveLaw(Law):
             result[name][example, element] = states[example, place] - self.first[name]
         return result
 
-    def _sharpened(self, log_p: Tensor, hand: Hand) -> Tensor:
-        """At the hand's temperature, (B, states)."""
-        if hand.temperature == 1:
+    def _normalized(self, logits: Tensor) -> Tensor:
+        """Log-probabilities (..., states) of elements, changed if they are to be."""
+        log_p = torch.log_softmax(logits, -1)
+        if self.change is None:
             return log_p
         sizes = [f.shape[-1] for f in self.features.values()]
         parts = zip(self.features, torch.split(log_p, sizes, -1), strict=True)
-        return torch.cat(
-            [sharpened(part, hand.categories[name], hand.temperature) for name, part in parts], -1
-        )
+        return torch.cat([self.change(name, part) for name, part in parts], -1)

@@ -13,13 +13,13 @@ has K = 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from molfldd.core.blocks import Codes, Masks, draw
-from molfldd.core.law import Hand, Law
+from molfldd.core.law import Change, Hand, Law
 
 CODE = 16
 """Features of an element that the components of a mixture read each in their own way."""
@@ -50,11 +50,17 @@ class MixtureLaw(Law):
             total = total + torch.where(mask[name], chosen, 0.0).sum(-1)
         return torch.logsumexp(total, 0)
 
+    def changed(self, change: Change) -> MixtureLaw:
+        """See the class ``Law``; in each component."""
+        return replace(self, log_probs={n: change(n, v) for n, v in self.log_probs.items()})
+
     def draw(self, hand: Hand) -> dict[str, Tensor]:
         """First a component, then the elements by it."""
         chosen = draw(self.log_weights.T.exp(), hand.choice)
         rows = torch.arange(len(chosen), device=chosen.device)
-        return {name: hand.states(name, v[chosen, rows]) for name, v in self.log_probs.items()}
+        return {
+            name: hand.joint_draw(name, v[chosen, rows].exp()) for name, v in self.log_probs.items()
+        }
 
 
 class Readings(nn.Module):

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from molfldd.core.blocks import Masks, Prior, SizeDistribution, masks
+from molfldd.core.blocks import Codes, Masks, Prior, SizeDistribution, masks
 from molfldd.core.joint import NUMBERS, JointDraw
-from molfldd.core.law import Hand, Law
+from molfldd.core.law import AS_IT_IS, Hand, Law, Sharpness
 from molfldd.core.reverse import ReverseProcess
 
 
@@ -70,7 +70,7 @@ class Sampler:
         prior: p(z_T).
         sizes: p(n).
         joint: How the elements of a block are drawn together; independently if it is not named.
-        temperature: See ``sharpened``; 1 leaves the model as it is.
+        sharpness: What is preferred; by default the model stays as it is.
         steps: T, one of the process' walks; its first by default.
     """
 
@@ -80,16 +80,17 @@ class Sampler:
         prior: Prior,
         sizes: SizeDistribution,
         joint: Mapping[str, JointDraw] | None = None,
-        temperature: float = 1.0,
+        sharpness: Sharpness = AS_IT_IS,
         steps: int | None = None,
     ) -> None:
         self.reverse = reverse
         self.prior = prior
         self.sizes = sizes
         self.joint = joint or {}
-        self.temperature = temperature
+        self.sharpness = sharpness
         self.steps = steps or reverse.clock.walks[0]
         largest = torch.tensor([sizes.largest])
+        self._categories = {block.name: block.categories for block in reverse.blocks}
         self._lengths = {block.name: int(block.length(largest)) for block in reverse.blocks}
 
     def _noise(self, seed: int, indices: Sequence[int]) -> Tensor:
@@ -105,8 +106,15 @@ class Sampler:
             row = numbers[:, start : start + NUMBERS * length]
             each[name] = row.view(len(row), length, NUMBERS)
             start += NUMBERS * self._lengths[name]
-        categories = {block.name: block.categories for block in self.reverse.blocks}
-        return Hand(mask, each, numbers[:, -1], categories, self.joint, self.temperature)
+        return Hand(mask, each, numbers[:, -1], self.joint)
+
+    def _law(self, z: Codes, mask: Masks, step: Tensor) -> Law:
+        """p_theta(z_s | z_t) as it is drawn from."""
+        law = self.reverse.law(self.prior.onehot(z), mask, step)
+        return law if self.sharpness == AS_IT_IS else law.changed(self._sharpened)
+
+    def _sharpened(self, name: str, log_probs: Tensor) -> Tensor:
+        return self.sharpness(log_probs, self._categories[name])
 
     def walk(self, seed: int, indices: Sequence[int]) -> Iterator[State]:
         """The states z_T, ..., z_0 of the examples of a seed, each with the law it is drawn from.
@@ -127,7 +135,7 @@ class Sampler:
         }
         yield State(z, mask, sizes, None)
         for row, step in enumerate(reversed(self.reverse.clock.steps(self.steps)), start=2):
-            law = self.reverse.law(self.prior.onehot(z), mask, torch.full_like(sizes, step))
+            law = self._law(z, mask, torch.full_like(sizes, step))
             with torch.no_grad():
                 z = law.draw(self._hand(mask, noise[:, row]))
             yield State(z, mask, sizes, law)

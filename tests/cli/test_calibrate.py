@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def test_only_the_last_layers_and_what_is_known_of_the_model_change(
     molfldd: Command, checkpoint: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "calibrated.safetensors"
-    molfldd("calibrate", checkpoint, "--out", out, *FEW, "--joint", "independent")
+    molfldd("calibrate", checkpoint, "--out", out, *FEW, "--joint", "independent", "--min-p", 0.1)
     (header, tree), (new_header, new_tree) = read_checkpoint(checkpoint), read_checkpoint(out)
     changed = {
         name for name, w in tree["reverse"].items() if not torch.equal(w, new_tree["reverse"][name])
@@ -54,6 +55,7 @@ def test_only_the_last_layers_and_what_is_known_of_the_model_change(
     assert changed == set(layers)
     assert all(torch.equal(w, new_tree["forward"][name]) for name, w in tree["forward"].items())
     metrics, new_metrics = header.pop("metrics"), new_header.pop("metrics")
+    assert new_header.pop("manner") == {"joint": "independent", "min_p": 0.1}
     assert header == new_header
     assert new_metrics.pop("calibrated") == {
         "rounds": 2,
@@ -61,6 +63,8 @@ def test_only_the_last_layers_and_what_is_known_of_the_model_change(
         "seed": 1000,
         "batch_size": 500,
         "joint": "independent",
+        "temperature": 1.0,
+        "min_p": 0.1,
         "steps": 3,
     }
     assert new_metrics.keys() >= metrics.keys()
@@ -68,6 +72,25 @@ def test_only_the_last_layers_and_what_is_known_of_the_model_change(
 
 
 WEIGHTS = ("weight", "bias")
+
+
+def test_a_model_draws_in_the_manner_it_was_calibrated_for_unless_told_otherwise(
+    molfldd: Command, checkpoint: Path, tmp_path: Path
+) -> None:
+    out, report = tmp_path / "calibrated.safetensors", tmp_path / "report.json"
+    manner = ("--joint", "independent", "--min-p", 0.2, "--temperature", 0.8)
+    assert molfldd("calibrate", checkpoint, "--out", out, *FEW, *manner).code == 0
+
+    def drawn(*arguments: object) -> tuple[object, ...]:
+        options = ("--reference", "none", "--num", 5, "--out", report, *arguments)
+        assert molfldd("evaluate", out, *options).code == 0
+        found = json.loads(report.read_text())
+        return found["joint"], found["temperature"], found["min_p"]
+
+    assert drawn() == ("independent", 0.8, 0.2)
+    assert drawn("--min-p", 0, "--joint", "balanced") == ("balanced", 0.8, 0.0)
+    assert molfldd("calibrate", out, "--out", out, *FEW, "--min-p", 0.3).code == 0
+    assert drawn("--devices", 2) == ("independent", 0.8, 0.3)
 
 
 def test_the_same_seed_gives_the_same_model(

@@ -58,7 +58,7 @@ def test_evaluate_model_with_several_seeds(
     assert "2 runs" in result.out
     content = json.loads(report.read_text())
     assert content["seeds"] == [0, 1]
-    assert (content["joint"], content["temperature"]) == ("balanced", 1.0)
+    assert (content["joint"], content["temperature"], content["min_p"]) == ("balanced", 1.0, 0.0)
     assert content["runs"] == 2
     assert content["protocol"]["samples"] == 120
 
@@ -86,6 +86,7 @@ def test_evaluate_model_compares_with_its_own_data(
         (["some.smi", "--steps", "4"], "--num, --seed, --devices, --steps, --joint"),
         (["some.smi", "--devices", "2"], "--num, --seed, --devices, --steps, --joint"),
         (["some.smi", "--temperature", "0.9"], "--num, --seed, --devices, --steps, --joint"),
+        (["some.smi", "--min-p", "0.1"], "--min-p are for models to sample from, not for a file"),
         (["empty.smi"], "no molecules"),
         (["zinc99"], "no model 'zinc99'"),
         (["qm9", "--seed", "1", "--seed", "1"], "the same seed twice"),

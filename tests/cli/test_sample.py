@@ -76,6 +76,8 @@ def test_sample_files_agree_with_stdout(molfldd: Command, checkpoint: Path, tmp_
         (["--temperature", "0"], "must be at least 0.0001 and finite"),
         (["--temperature", "nan"], "must be at least 0.0001 and finite"),
         (["--temperature", "inf"], "must be at least 0.0001 and finite"),
+        (["--min-p", "1"], "--min-p must be at least 0 and less than 1, got 1"),
+        (["--min-p", "nan"], "--min-p must be at least 0 and less than 1, got nan"),
         (["--out", "molecules.xyz"], ".sdf"),
         (["--out", "molecules"], ".sdf"),
         (["--out", "nowhere/molecules.sdf"], "no directory nowhere"),

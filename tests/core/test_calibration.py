@@ -10,6 +10,7 @@ from torch import Tensor
 from molfldd.core import calibration
 from molfldd.core.blocks import SizeDistribution
 from molfldd.core.calibration import LastLayers, Moments, chains, moments
+from molfldd.core.law import Sharpness
 from molfldd.core.sampling import Sampler, Samples
 
 SIZES = SizeDistribution(torch.tensor([0, 1, 3]))
@@ -53,8 +54,10 @@ def change(model: Sampler, wanted: Tensor, num: int = 20_000) -> Tensor:
 
 
 @every_process
-def test_scores_are_the_gradients_of_each_chain(kind: str) -> None:
+@pytest.mark.parametrize("sharpness", [Sharpness(), Sharpness(0.7, min_p=0.3)])
+def test_scores_are_the_gradients_of_each_chain(kind: str, sharpness: Sharpness) -> None:
     model = sampler(kind, SIZES)
+    model.sharpness = sharpness
     layers = LastLayers(model.reverse)
     _, scores = chains(model, layers, 5, range(4))
     for i in range(4):

@@ -101,7 +101,7 @@ def test_states_are_drawn_as_often_as_the_marginals_say() -> None:
     numbers = torch.rand(count, 4, NUMBERS, generator=generator)
     mask = torch.ones(count, 4, dtype=torch.bool)
     choice = (torch.arange(count) + 0.5) / count
-    drawn = law.draw(Hand({"all": mask}, {"all": numbers}, choice, {"all": 5}, {}, 1.0))["all"]
+    drawn = law.draw(Hand({"all": mask}, {"all": numbers}, choice, {}))["all"]
     found = torch.nn.functional.one_hot(drawn, 5).double().mean(0)
     expected = MixtureLaw(weights, {"all": probs}).marginals()["all"][0].exp().double()
     torch.testing.assert_close(found, expected, atol=0.02, rtol=0)

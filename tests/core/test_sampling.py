@@ -12,7 +12,7 @@ from torch import Tensor
 
 from molfldd.core.blocks import SizeDistribution, draw
 from molfldd.core.diffusion import Diffusion
-from molfldd.core.law import sharpened
+from molfldd.core.law import Sharpness
 from molfldd.core.sampling import Sampler, Samples, example_noise
 
 SIZES = SizeDistribution(torch.tensor([0, 1, 3]))
@@ -188,10 +188,14 @@ def test_temperature_is_a_power_of_the_categories_and_leaves_the_mask(temperatur
     generator = torch.Generator().manual_seed(0)
     p = torch.rand(3, 5, 4, generator=generator, dtype=torch.float64)
     p = p / p.sum(-1, keepdim=True)
-    found = sharpened(p.log(), 3, temperature).exp()
+    found = Sharpness(temperature)(p.log(), 3).exp()
     expected = p[..., :3] ** (1 / temperature)
     expected *= (1 - p[..., 3:]) / expected.sum(-1, keepdim=True)
     torch.testing.assert_close(found, torch.cat([expected, p[..., 3:]], -1))
+
+
+def kinds(codes: dict[str, Tensor]) -> int:
+    return len(torch.cat(list(codes.values()), 1).unique(dim=0))
 
 
 def test_temperature_one_changes_nothing_and_little_of_it_takes_the_likeliest() -> None:
@@ -199,12 +203,31 @@ def test_temperature_one_changes_nothing_and_little_of_it_takes_the_likeliest() 
     plain = model.sample(0, range(500)).codes
     seen = {}
     for temperature in (1.0 + 1e-9, 0.3, 1e-6):
-        model.temperature = temperature
+        model.sharpness = Sharpness(temperature)
         seen[temperature] = model.sample(0, range(500)).codes
     for name, codes in plain.items():
         assert torch.equal(seen[1.0 + 1e-9][name], codes)
 
-    def kinds(codes: dict[str, Tensor]) -> int:
-        return len(torch.cat(list(codes.values()), 1).unique(dim=0))
-
     assert kinds(seen[1e-6]) < kinds(seen[0.3]) < kinds(plain)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_what_is_too_unlikely_never_comes_and_the_rest_keeps_its_ratios(temperature: float) -> None:
+    p = torch.tensor([0.3, 0.02, 0.2, 0.03, 0.45], dtype=torch.float64)
+    found = Sharpness(temperature, min_p=0.09)(p.log(), 4).exp()
+    kept = torch.tensor([0.3, 0.0, 0.2, 0.03, 0.0]).double() ** (1 / temperature)
+    torch.testing.assert_close(found[:4], (0.55 * kept / kept.sum())[:4])
+    torch.testing.assert_close(found[4], p[4])
+    torch.testing.assert_close(Sharpness(1.0, min_p=0.0)(p.log(), 4), p.log())
+
+
+@every_process
+def test_a_step_draws_by_the_sharpened_law(kind: str) -> None:
+    """What it draws has a probability by its law, and about half of the values have none."""
+    model = sampler(kind)
+    model.sharpness = Sharpness(min_p=0.9)
+    for state in model.walk(0, range(200)):
+        if state.law is not None:
+            assert state.law.log_prob(state.z, state.mask).min() > -100
+    few, plain = (m.sample(0, range(500)).codes for m in (model, sampler(kind)))
+    assert kinds(few) < kinds(plain)
