@@ -21,11 +21,12 @@ from molfldd.nn.layers import ResidualLayer
 def take_over(path: Path, diffusion: Diffusion, config: Config[Any, Any], domain: Domain) -> bool:
     """Load the networks of a checkpoint into both processes of a training.
 
-    The reverse process is always taken over, and may get more components, or an autoregressive
-    head, or leave its head behind; the forward process if it is of the same kind. Both may get more
-    layers and parts, which add nothing at first; only the embeddings of identities begin at random,
-    and small. For another number of steps both go without what there is of each step, such as the
-    pace.
+    The reverse network is always taken over, and may get more components, or an autoregressive
+    head, or leave its head behind, or serve another prior or parameterization, for which it has yet
+    to learn what differs; the forward process is taken over if it is of the same kind. Both may get
+    more layers and parts, which add nothing at first; only the embeddings of identities begin at
+    random, and small. For another number of steps both go without what there is of each step, such
+    as the pace.
 
     Args:
         path: The checkpoint.
@@ -37,8 +38,7 @@ def take_over(path: Path, diffusion: Diffusion, config: Config[Any, Any], domain
         Whether the forward process was taken over.
 
     Raises:
-        MolflddError: if the checkpoint holds other categories, another network or another kind of
-            reverse process.
+        MolflddError: if the checkpoint holds other categories, another network or more components.
     """
     _, tree = read_checkpoint(path)
     model = load_model(path)
@@ -48,7 +48,8 @@ def take_over(path: Path, diffusion: Diffusion, config: Config[Any, Any], domain
     if reason is not None:
         raise MolflddError(f"{path} is no start for this training: {reason}")
     load_state(diffusion.reverse, fitting(tree["reverse"], diffusion.reverse), path)
-    if "forward" not in tree or its.process.forward != config.process.forward:
+    kinds = [(p.forward, p.prior) for p in (its.process, config.process)]
+    if "forward" not in tree or kinds[0] != kinds[1]:
         return False
     forward = diffusion.forward_process
     load_state(forward, fitting(tree["forward"], forward), path)
@@ -59,17 +60,9 @@ def obstacle(mine: Config[Any, Any], its: Config[Any, Any]) -> str | None:
     """Why a recipe's reverse process cannot go on from another's, if there is a reason."""
     if not deepens(mine.network, its.network):
         return f"its network is {its.network}"
-    own, other = mine.process, its.process
-    kinds = {own.reverse, other.reverse}
-    same = other.prior == own.prior and (
-        len(kinds) == 1 or kinds == {"autoregressive", "unmasking"}
-    )
-    if same and other.components <= own.components:
-        return None
-    return (
-        f"its reverse process is {other.reverse} with prior {other.prior} and "
-        f"{other.components} components"
-    )
+    if its.process.components > mine.process.components:
+        return f"its reverse process has {its.process.components} components"
+    return None
 
 
 def deepens(mine: Any, its: Any) -> bool:
@@ -87,7 +80,8 @@ def fitting(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]
     """A state for the module, with what it has in another shape as it is there.
 
     Channels that a layer lacks, of its inputs or outputs, come last and begin at zero, and those
-    that it has too many of, for a head, are the last; layers that a network lacks are silenced.
+    that it has too many of, for a head or a mask, are the last; layers that a network lacks are
+    silenced.
     """
     for name, layer in module.named_modules():
         if isinstance(layer, ResidualLayer) and not any(

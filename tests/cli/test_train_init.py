@@ -16,11 +16,14 @@ from molfldd.run import MODEL
         ("process.steps=3", ("reverse", "forward"), set()),
         ("process.even_pace=0.9", ("reverse", "forward"), set()),
         ("process.steps=4", ("reverse", "forward"), {"pace_logits"}),
-        ("process.steps=[3, 4]", ("reverse", "forward"), {"pace_logits"}),
+        ("process.steps=[3,4]", ("reverse", "forward"), {"pace_logits"}),
         ("process.components=3", ("reverse", "forward"), set()),
         ("network.layers=2", ("reverse", "forward"), set()),
         ("network.triangles=3", ("reverse", "forward"), set()),
         ("process.forward=fixed", ("reverse",), set()),
+        ("process.reverse=jump", ("reverse", "forward"), set()),
+        ("process.reverse=direct process.forward=mixed", ("reverse",), set()),
+        ("process.prior=uniform process.forward=fixed process.reverse=jump", ("reverse",), set()),
     ],
 )
 def test_training_begins_with_the_networks_of_a_checkpoint(
@@ -36,7 +39,7 @@ def test_training_begins_with_the_networks_of_a_checkpoint(
     still = [f"--set=phases.{i}.lr_{p}=1e-12" for i in (0, 1) for p in ("forward", "reverse")]
     short = [f"--set=phases.{i}.iterations=1" for i in (0, 1)]
     out = tmp_path / "new"
-    more = (f"--set={changed}", *still, *short, *CPU)
+    more = (*(f"--set={change}" for change in changed.split()), *still, *short, *CPU)
     result = molfldd("train", recipe, "--init", checkpoint, "--out", out, *more)
     assert result.code == 0, result.err
     assert f"beginning with {'both processes' if len(parts) == 2 else 'the reverse'}" in result.err
@@ -46,8 +49,9 @@ def test_training_begins_with_the_networks_of_a_checkpoint(
         for name, value in given[part].items():
             if name not in anew:
                 found = begun[part][name].clone()
-                same = tuple(slice(size) for size in value.shape)
-                torch.testing.assert_close(found[same], value, rtol=1e-2, atol=1e-4)
+                pairs = zip(found.shape, value.shape, strict=True)
+                same = tuple(slice(min(mine, its)) for mine, its in pairs)
+                torch.testing.assert_close(found[same], value[same], rtol=1e-2, atol=1e-4)
                 found[same] = 0.0
                 assert (found.abs() < 1e-6).all()
 
@@ -60,17 +64,6 @@ def test_training_cannot_begin_with_another_network(
     result = molfldd("train", recipe, *sets, "--out", tmp_path / "new", *CPU)
     assert result.code == 1
     assert "its network is" in result.error
-    assert files(tmp_path) == {recipe}
-
-
-@pytest.mark.parametrize("changed", [["reverse=jump"], ["reverse=direct", "forward=mixed"]])
-def test_training_cannot_begin_with_another_reverse_process(
-    molfldd: Command, recipe: Path, checkpoint: Path, tmp_path: Path, changed: list[str]
-) -> None:
-    sets = [f"--set=process.{change}" for change in changed]
-    result = molfldd("train", recipe, "--init", checkpoint, "--out", tmp_path / "new", *sets, *CPU)
-    assert result.code == 1
-    assert "its reverse process is unmasking" in result.error
     assert files(tmp_path) == {recipe}
 
 
