@@ -36,13 +36,15 @@ class Manner:
         joint: Name of the domain's ``joint_draws``, how the elements of a step go together.
         temperature: Of the values of elements, see ``molfldd.core.law.Sharpness``.
         steps: How many, one of the numbers it was trained for.
-        min_p: Of the values of elements, see ``molfldd.core.law.Sharpness``.
+        min_p: The same.
+        min_reveal: The same.
     """
 
     joint: str | None = None
     temperature: float | None = None
     steps: int | None = None
     min_p: float | None = None
+    min_reveal: float | None = None
 
     def over(self, other: Manner) -> Manner:
         """This one, and the other where this one leaves it open."""
@@ -183,14 +185,15 @@ class Model:
 def _sharpness(manner: Manner) -> Sharpness:
     """Raises ``UsageError`` if a number is out of range."""
     temperature = 1.0 if manner.temperature is None else manner.temperature
-    min_p = manner.min_p or 0.0
+    least = {"--min-p": manner.min_p or 0.0, "--min-reveal": manner.min_reveal or 0.0}
     if not COLDEST <= temperature < math.inf:
         raise UsageError(
             f"the temperature must be at least {COLDEST:g} and finite, got {temperature:g}"
         )
-    if not 0 <= min_p < 1:
-        raise UsageError(f"--min-p must be at least 0 and less than 1, got {min_p:g}")
-    return Sharpness(temperature, min_p)
+    for option, value in least.items():
+        if not 0 <= value < 1:
+            raise UsageError(f"{option} must be at least 0 and less than 1, got {value:g}")
+    return Sharpness(temperature, *least.values())
 
 
 def batches(count: int, size: int) -> Iterator[range]:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molfldd.cli.generation import JointOption, MinPOption, StepsOption, TemperatureOption
+from molfldd.cli.generation import (
+    JointOption,
+    MinPOption,
+    MinRevealOption,
+    StepsOption,
+    TemperatureOption,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +44,7 @@ def calibrate(
     joint: JointOption = None,
     temperature: TemperatureOption = None,
     min_p: MinPOption = None,
+    min_reveal: MinRevealOption = None,
 ) -> None:
     """Make a trained model's examples have the statistics of its training data.
 
@@ -52,7 +59,7 @@ def calibrate(
     from molfldd.model import Manner, pretrained_path, variant
 
     path = pretrained_path(variant(checkpoint, steps))
-    manner = Manner(joint, temperature, steps, min_p)
+    manner = Manner(joint, temperature, steps, min_p, min_reveal)
     typer.echo(f"counting in up to {COUNTED:,} training examples", err=True)
     calibration = Calibration(path, manner, Plan(rounds, num, seed, batch_size))
     total = -(-num // batch_size)

@@ -15,6 +15,7 @@ from molfldd.cli.generation import (
     Generation,
     JointOption,
     MinPOption,
+    MinRevealOption,
     StepsOption,
     TemperatureOption,
     drawing,
@@ -75,6 +76,7 @@ def evaluate(
     joint: JointOption = None,
     temperature: TemperatureOption = None,
     min_p: MinPOption = None,
+    min_reveal: MinRevealOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Also write the report to this .json file.")
     ] = None,
@@ -92,21 +94,21 @@ def evaluate(
 
         check_writable(out, [".json"])
     origin: dict[str, object] = {"input": source, "seeds": seed or [0]}
+    manner = (joint, temperature, steps, min_p, min_reveal)
     if _is_model(source):
         if domain is not None:
             raise UsageError("--domain is for files; a model knows its own domain")
         from molfldd.model import Manner, variant
 
-        manner = Manner(joint, temperature, steps, min_p)
-        with drawing(variant(source, steps), device, devices, manner) as drawer:
+        with drawing(variant(source, steps), device, devices, Manner(*manner)) as drawer:
             report = _evaluate_model(drawer, reference, num, seed or [0], batch_size)
             origin |= drawer.model.way
-    elif devices == 1 and (num, seed, steps, joint, temperature, min_p) == (None,) * 6:
+    elif devices == 1 and all(option is None for option in (num, seed, *manner)):
         report = _evaluate_file(Path(source), domain, reference)
     else:
         raise UsageError(
-            "--num, --seed, --devices, --steps, --joint, --temperature and --min-p are for "
-            "models to sample from, not for a file"
+            "--num, --seed, --devices, --steps, --joint, --temperature, --min-p and "
+            "--min-reveal are for models to sample from, not for a file"
         )
     _show(report)
     if out is not None:

@@ -47,7 +47,7 @@ StepsOption = Annotated[
     typer.Option(
         "--steps",
         min=1,
-        help="Sampling steps: 4 or 10 with the embedded models of QM9; a checkpoint has those "
+        help="Sampling steps: 4, 10 or 100 with the embedded models of QM9; a checkpoint has those "
         "that it was trained for.",
     ),
 ]
@@ -74,6 +74,16 @@ MinPOption = Annotated[
     ),
 ]
 """The option of how unlikely a value may be."""
+
+MinRevealOption = Annotated[
+    float | None,
+    typer.Option(
+        "--min-reveal",
+        help="The same of whether an element is revealed in a step or stays masked; for few steps.",
+        show_default="what the model was calibrated with, else 0",
+    ),
+]
+"""The option of how unlikely it may be to be revealed, or not to be."""
 
 
 class Device(StrEnum):

@@ -16,6 +16,7 @@ from molfldd.cli.generation import (
     Generation,
     JointOption,
     MinPOption,
+    MinRevealOption,
     StepsOption,
     TemperatureOption,
     drawing,
@@ -57,6 +58,7 @@ def sample(
     joint: JointOption = None,
     temperature: TemperatureOption = None,
     min_p: MinPOption = None,
+    min_reveal: MinRevealOption = None,
     only_valid: Annotated[
         bool,
         typer.Option(
@@ -83,7 +85,7 @@ def sample(
     from molfldd.model import Manner, variant
 
     wanted = _Wanted(num, seed, batch_size, out)
-    manner = Manner(joint, temperature, steps, min_p)
+    manner = Manner(joint, temperature, steps, min_p, min_reveal)
     with drawing(variant(checkpoint, steps), device, devices, manner) as drawer:
         if out is not None:
             _check_output(out, drawer.model.domain, trajectory)

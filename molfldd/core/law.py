@@ -22,28 +22,35 @@ Change = Callable[[str, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Sharpness:
-    """How much an element prefers those of the data's categories that are likely anyway.
-
-    The sum of their probabilities is kept: what is beyond the data, the mask, comes as often as
-    the model says.
+    """How much an element prefers what is likely anyway.
 
     Attributes:
-        temperature: Probabilities are taken to the power of 1 / temperature. Below 1 the likelier
-            ones get likelier, above 1 less likely.
-        min_p: Categories less than this times as likely as the likeliest one, by the model itself,
-            never come (min-p sampling; Nguyen et al., 2025).
+        temperature: Probabilities of the data's categories are taken to the power of
+            1 / temperature. Below 1 the likelier ones get likelier, above 1 less likely.
+        min_p: Categories less than this times as likely as the likeliest one never come (min-p
+            sampling; Nguyen et al., 2025).
+        min_reveal: The same of being revealed, as any of the categories, and staying masked.
     """
 
     temperature: float = 1.0
     min_p: float = 0.0
+    min_reveal: float = 0.0
 
     def __call__(self, log_probs: Tensor, categories: int) -> Tensor:
         """Sharpened log v, (..., S) nats, of which the first ones are the data's categories."""
-        values, beyond = log_probs[..., :categories], log_probs[..., categories:]
-        sum_kept = torch.logsumexp(values, -1, keepdim=True)
-        likely = (values - values.amax(-1, keepdim=True)).exp() >= self.min_p
-        values = torch.where(likely, values, NEVER) / self.temperature
-        return torch.cat([torch.log_softmax(values, -1) + sum_kept, beyond], -1)
+        parts = log_probs[..., :categories], log_probs[..., categories:]
+        sums = torch.cat([torch.logsumexp(part, -1, keepdim=True) for part in parts], -1)
+        total = torch.logsumexp(sums, -1, keepdim=True)
+        revealed, masked = torch.split(total + kept(sums, self.min_reveal), 1, -1)
+        values = kept(parts[0], self.min_p) / self.temperature
+        beyond = torch.log_softmax(parts[1], -1)
+        return torch.cat([torch.log_softmax(values, -1) + revealed, beyond + masked], -1)
+
+
+def kept(log_probs: Tensor, least: float) -> Tensor:
+    """Log-probabilities (..., S) of those at least so many times as likely as the likeliest."""
+    likely = (log_probs - log_probs.amax(-1, keepdim=True)).exp() >= least
+    return torch.log_softmax(torch.where(likely, log_probs, NEVER), -1)
 
 
 AS_IT_IS = Sharpness()

@@ -65,6 +65,7 @@ def test_only_the_last_layers_and_what_is_known_of_the_model_change(
         "joint": "independent",
         "temperature": 1.0,
         "min_p": 0.1,
+        "min_reveal": 0.0,
         "steps": 3,
     }
     assert new_metrics.keys() >= metrics.keys()

@@ -86,7 +86,7 @@ def test_evaluate_model_compares_with_its_own_data(
         (["some.smi", "--steps", "4"], "--num, --seed, --devices, --steps, --joint"),
         (["some.smi", "--devices", "2"], "--num, --seed, --devices, --steps, --joint"),
         (["some.smi", "--temperature", "0.9"], "--num, --seed, --devices, --steps, --joint"),
-        (["some.smi", "--min-p", "0.1"], "--min-p are for models to sample from, not for a file"),
+        (["some.smi", "--min-p", "0.1"], "--min-p and --min-reveal are for models to"),
         (["empty.smi"], "no molecules"),
         (["zinc99"], "no model 'zinc99'"),
         (["qm9", "--seed", "1", "--seed", "1"], "the same seed twice"),

@@ -77,6 +77,7 @@ def test_sample_files_agree_with_stdout(molfldd: Command, checkpoint: Path, tmp_
         (["--temperature", "nan"], "must be at least 0.0001 and finite"),
         (["--temperature", "inf"], "must be at least 0.0001 and finite"),
         (["--min-p", "1"], "--min-p must be at least 0 and less than 1, got 1"),
+        (["--min-reveal", "-0.1"], "--min-reveal must be at least 0 and less than 1, got -0.1"),
         (["--min-p", "nan"], "--min-p must be at least 0 and less than 1, got nan"),
         (["--out", "molecules.xyz"], ".sdf"),
         (["--out", "molecules"], ".sdf"),

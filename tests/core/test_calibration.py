@@ -54,7 +54,7 @@ def change(model: Sampler, wanted: Tensor, num: int = 20_000) -> Tensor:
 
 
 @every_process
-@pytest.mark.parametrize("sharpness", [Sharpness(), Sharpness(0.7, min_p=0.3)])
+@pytest.mark.parametrize("sharpness", [Sharpness(), Sharpness(0.7, min_p=0.3, min_reveal=0.4)])
 def test_scores_are_the_gradients_of_each_chain(kind: str, sharpness: Sharpness) -> None:
     model = sampler(kind, SIZES)
     model.sharpness = sharpness

@@ -221,6 +221,19 @@ def test_what_is_too_unlikely_never_comes_and_the_rest_keeps_its_ratios(temperat
     torch.testing.assert_close(Sharpness(1.0, min_p=0.0)(p.log(), 4), p.log())
 
 
+@pytest.mark.parametrize(("least", "revealed"), [(0.0, 0.55), (0.8, 0.55), (0.9, 1.0)])
+def test_revealing_and_not_are_kept_if_likely_enough(least: float, revealed: float) -> None:
+    p = torch.tensor([0.3, 0.05, 0.2, 0.45], dtype=torch.float64)
+    found = Sharpness(min_reveal=least)(p.log(), 3).exp()
+    torch.testing.assert_close(found[:3], revealed * p[:3] / 0.55)
+    torch.testing.assert_close(found[3], p[3].new_tensor(1 - revealed))
+
+
+def test_without_a_mask_there_is_nothing_to_reveal() -> None:
+    p = torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64)
+    torch.testing.assert_close(Sharpness(min_reveal=0.9)(p.log(), 3).exp(), p)
+
+
 @every_process
 def test_a_step_draws_by_the_sharpened_law(kind: str) -> None:
     """What it draws has a probability by its law, and about half of the values have none."""
