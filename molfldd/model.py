@@ -36,8 +36,8 @@ class Manner:
         joint: Name of the domain's ``joint_draws``, how the elements of a step go together.
         temperature: Of the values of elements, see ``molfldd.core.law.Sharpness``.
         steps: How many, one of the numbers it was trained for.
-        min_p: The same.
-        min_reveal: The same.
+        min_p: Of the values of elements, see ``molfldd.core.law.Sharpness``.
+        min_reveal: Of being revealed and staying masked, see ``molfldd.core.law.Sharpness``.
     """
 
     joint: str | None = None
@@ -101,7 +101,7 @@ class Model:
                 f"elements of {self.domain.plural} cannot be drawn '{joint}'; known are: "
                 f"{', '.join(known)}"
             )
-        model = replace(self.in_steps(manner.steps), manner=replace(manner, joint=joint))
+        model = replace(self.in_steps(manner.steps), manner=manner)
         model.sampler.joint, model.sampler.sharpness = known[joint], _sharpness(manner)
         return model
 
