@@ -3,6 +3,7 @@
 This is the least that any model can be expected to reach with as many samples.
 """
 
+from collections.abc import Iterator
 from statistics import fmean, stdev
 from typing import Annotated
 
@@ -14,6 +15,13 @@ from molfldd.cli.running import run_script
 from molfldd.errors import UsageError
 from molfldd.molecules.domain import comparison_with
 from molfldd.molecules.fcd import content_hash, fcd
+
+
+def floor(train: list[str], test: list[str], samples: int, seeds: int) -> Iterator[float]:
+    """FCD of so many training molecules drawn without replacement, for seeds 0, 1, ..."""
+    for seed in range(seeds):
+        rows = np.random.default_rng(seed).choice(len(train), samples, replace=False)
+        yield fcd([train[row] for row in rows], test)
 
 
 def main(
@@ -30,10 +38,9 @@ def main(
     console.print(f"{len(train):,} training molecules, {len(test):,} test molecules")
     console.print(f"reference sha256 {content_hash(test)}")
     distances = []
-    for seed in range(seeds):
-        rows = np.random.default_rng(seed).choice(len(train), samples, replace=False)
-        distances.append(fcd([train[row] for row in rows], test))
-        console.print(f"seed {seed}: {samples:,} samples, FCD {distances[-1]:.4f}")
+    for seed, distance in enumerate(floor(train, test, samples, seeds)):
+        distances.append(distance)
+        console.print(f"seed {seed}: {samples:,} samples, FCD {distance:.4f}")
     if seeds > 1:
         console.print(f"mean {fmean(distances):.4f}, spread {stdev(distances):.4f}")
 

@@ -1,12 +1,11 @@
 """The QM9 table: every embedded model by the whole protocol, beside its controls and the papers.
 
-Each model is sampled in every number of steps that it knows, and in both ways in which a step can
-draw its elements together.
-
-Measured here: the embedded models (sampled, scored and timed by this command) and the reports of
-other models, as ``molfldd evaluate MODEL --out REPORT`` wrote them. Published: numbers as their
-papers give them; they differ in test set, convention of validity and treatment of stereochemistry,
-which is said below the table. ``--picture`` draws the FCD against steps and against seconds.
+Measured here: the embedded models (sampled, scored and timed by this command, each in its own
+manner), real training molecules, and the reports of other models, as ``molfldd evaluate MODEL --out
+REPORT`` wrote them; those of conventional diffusion are in the repository. Published: numbers as
+their papers give them; they differ in test set, convention of validity and treatment of
+stereochemistry, which is said below the table. ``--picture`` draws the FCD against steps and
+against seconds.
 """
 
 from __future__ import annotations
@@ -16,12 +15,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Annotated, Any
 
 import matplotlib
 import matplotlib.pyplot as plt
 import typer
+from fcd_floor import floor
 from tables import markdown
 
 from molfldd.cli.running import run_script
@@ -30,6 +30,16 @@ from molfldd.model import Manner, Model, load_model, pretrained, pretrained_path
 from molfldd.molecules.evaluation import fcd_gdss
 from molfldd.molecules.qm9 import load_qm9
 from molfldd.molecules.splits import split
+
+MODELS = Path(__file__).parents[1] / "docs" / "models"
+CONTROLS = {
+    f"conventional, {prior} prior:{steps}": MODELS / f"qm9-{prior}-{steps}.json"
+    for prior in ("uniform", "marginal", "absorbing")
+    for steps in (10, 100)
+}
+"""Reports of conventional diffusion, by name and steps; see docs/models/qm9.md."""
+
+EMBEDDED = "molfldd, embedded models"
 
 SHARES = ("valid", "valid_fragment", "valid_gdss", "connected", "unique", "novel")
 DISTANCES = ("fcd", "fcd_gdss")
@@ -48,9 +58,19 @@ PUBLISHED = {
 
 @dataclass
 class Row:
-    """A line of the table: mean and spread of every score, and what it cost."""
+    """A line of the table: mean and spread of every score, and what it cost.
+
+    Attributes:
+        name: What was measured.
+        series: The line of the picture that it is a point of; nothing for real molecules.
+        steps: How many, as text; nothing for real molecules.
+        mean: Of every score.
+        spread: Standard deviation over seeds.
+        seconds: For 1,000 molecules.
+    """
 
     name: str
+    series: str
     steps: str
     mean: Mapping[str, float | None]
     spread: Mapping[str, float | None] = field(default_factory=dict)
@@ -90,9 +110,9 @@ class Draws:
             yield molecules
 
 
-def model_row(name: str, manner: Manner, num: int, seeds: int, reference: list[str]) -> Row:
-    """An embedded model or a checkpoint, sampled and scored."""
-    model = load_model(pretrained_path(name)).drawing(manner)
+def model_row(name: str, steps: int, num: int, seeds: int, reference: list[str]) -> Row:
+    """An embedded model or a checkpoint in so many steps, sampled in its own manner and scored."""
+    model = load_model(pretrained_path(name)).drawing(Manner(steps=steps))
     draws = Draws(model, num, seeds, reference)
     report = model.domain.evaluate(draws, model.config.data, model.recorded, None).to_json()
     mean = {
@@ -100,27 +120,48 @@ def model_row(name: str, manner: Manner, num: int, seeds: int, reference: list[s
         "fcd_gdss": fmean(draws.distances),
     }
     spread = _mapping(report, "spread") if seeds > 1 else {}
+    series = EMBEDDED if name in pretrained() else name
     per_thousand = 1000 * fmean(draws.seconds) / num
-    return Row(f"`{name}`, {model.joint} draws", str(model.steps), mean, spread, per_thousand)
+    return Row(f"`{name}`, {manner(model)}", series, str(steps), mean, spread, per_thousand)
 
 
-def manners(name: str) -> list[Manner]:
-    """How a model is sampled: in each of its numbers of steps, both ways if there are two."""
-    reverse = load_model(pretrained_path(name)).sampler.reverse
-    walks, ways = reverse.clock.walks, ("balanced", "independent") if reverse.at_once else (None,)
-    return [Manner(joint, steps=steps) for steps in walks for joint in ways]
+def manner(model: Model) -> str:
+    """How a model draws, in words."""
+    sharpness = model.sampler.sharpness
+    chosen = {"min-p": sharpness.min_p, "min-reveal": sharpness.min_reveal}
+    words = [f"{name} {value:g}" for name, value in chosen.items() if value]
+    return ", ".join([f"{model.joint} draws", *words])
 
 
-def report_row(argument: str) -> Row:
-    """A report of ``molfldd evaluate``, given as NAME:STEPS=FILE."""
+def model_rows(name: str, num: int, seeds: int, reference: list[str]) -> list[Row]:
+    """A model in every number of steps that it knows."""
+    walks = load_model(pretrained_path(name)).sampler.reverse.clock.walks
+    return [model_row(name, steps, num, seeds, reference) for steps in walks]
+
+
+def real_row(train: list[str], test: list[str], num: int, seeds: int) -> Row:
+    """Real training molecules: the least FCD to be expected."""
+    distances = list(floor(train, test, num, seeds))
+    spread: dict[str, float | None] = {"fcd": stdev(distances)} if seeds > 1 else {}
+    return Row("real training molecules", "", "", {"fcd": fmean(distances)}, spread)
+
+
+def report_of(argument: str) -> tuple[str, Path]:
+    """Label and file of NAME:STEPS=FILE."""
     label, equals, path = argument.partition("=")
-    name, colon, steps = label.rpartition(":")
-    if not (equals and colon and steps.isdigit()):
+    if not (equals and label.rpartition(":")[2].isdigit()):
         raise UsageError(f"cannot read '{argument}'; write it as NAME:STEPS=FILE.json")
+    return label, Path(path)
+
+
+def report_row(label: str, path: Path) -> Row:
+    """A report of ``molfldd evaluate``, with the label NAME:STEPS."""
+    name, _, steps = label.rpartition(":")
     try:
-        report = json.loads(Path(path).read_text(encoding="utf-8"))
-        scores = report.get("mean") or report["scores"]
-        return Row(name, steps, scores, report.get("spread", {}))
+        report = json.loads(path.read_text(encoding="utf-8"))
+        scores, seconds = report.get("mean") or report["scores"], report.get("seconds")
+        per_thousand = 1000 * fmean(seconds) / report["protocol"]["samples"] if seconds else None
+        return Row(name, name, steps, scores, report.get("spread", {}), per_thousand)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"cannot read the report {path}: {error!r}") from error
 
@@ -131,19 +172,28 @@ def _mapping(report: Mapping[str, object], key: str) -> dict[str, float | None]:
     return dict(found)
 
 
+def points(rows: list[Row]) -> dict[str, list[Row]]:
+    """The rows that have an FCD by series, with few steps first."""
+    found: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: int(row.steps or 0)):
+        if row.mean.get("fcd") is not None:
+            found.setdefault(row.series, []).append(row)
+    return found
+
+
 def picture(rows: list[Row], path: Path) -> None:
     """FCD against steps, with the papers' numbers, and against seconds, measured here."""
     matplotlib.use("Agg")
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
-    for name in dict.fromkeys(row.name for row in rows):
-        known = [row for row in rows if row.name == name and row.mean["fcd"] is not None]
-        mine = sorted(known, key=lambda row: int(row.steps))
+    for series, mine in points(rows).items():
         distances = [row.mean["fcd"] for row in mine]
-        left.plot([int(row.steps) for row in mine], distances, "o-", label=name)
-        if all(row.seconds is not None for row in mine):
-            right.plot([row.seconds for row in mine], distances, "o-")
-        else:
-            right.plot([], [])
+        if not series:
+            left.axhline(distances[0], color="gray", linestyle=":", label=mine[0].name)
+            right.axhline(distances[0], color="gray", linestyle=":")
+            continue
+        left.plot([int(row.steps) for row in mine], distances, "o-", label=series)
+        timed = [row for row in mine if row.seconds is not None]
+        right.plot([row.seconds for row in timed], [row.mean["fcd"] for row in timed], "o-")
     for name, (steps, _, _, distance) in PUBLISHED.items():
         if steps.isdigit():
             left.plot(int(steps), float(distance), "x", color="gray")
@@ -161,24 +211,29 @@ def main(
     seeds: Annotated[int, typer.Option(min=1, help="Sampling seeds 0, 1, ...")] = 3,
     report: Annotated[
         list[str] | None,
-        typer.Option(help="Another line: NAME:STEPS=FILE, of molfldd evaluate --out FILE."),
+        typer.Option(
+            help="A line NAME:STEPS=FILE, of molfldd evaluate --out FILE; several make several.",
+            show_default="those of conventional diffusion in docs/models",
+        ),
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Only this model, embedded or a checkpoint; all embedded by default."),
+        typer.Option(
+            help="Only this model, embedded or a checkpoint.",
+            show_default="all embedded ones of QM9",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--picture", help="Also draw it, a .png file.")
     ] = None,
 ) -> None:
     """Print the QM9 table as Markdown."""
-    _, test = split(load_qm9())
-    rows = [
-        model_row(name, manner, num, seeds, list(test.smiles))
-        for name in model or [name for name in pretrained() if name.startswith("qm9")]
-        for manner in manners(name)
-    ]
-    rows += [report_row(argument) for argument in report or []]
+    others = dict(map(report_of, report)) if report else CONTROLS
+    reports = [report_row(label, path) for label, path in others.items()]
+    train, test = (list(part.smiles) for part in split(load_qm9()))
+    names = model or [name for name in pretrained() if name.startswith("qm9")]
+    rows = [row for name in names for row in model_rows(name, num, seeds, test)]
+    rows += [*reports, real_row(train, test, num, seeds)]
     scores = [HEADINGS.get(name, f"{name} %") for name in SHARES] + ["FCD", "FCD (GDSS)"]
     headings = ["model", "steps = network evaluations", *scores, "s per 1,000"]
     print(markdown(headings, [row.cells() for row in rows]))

@@ -49,6 +49,55 @@ def test_a_power_law_is_found_and_extrapolated(
     assert "| 100 |  | 0.116 |" in printed
 
 
+@pytest.fixture
+def qm9_table(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module("qm9_table")
+
+
+def test_a_report_is_a_row_with_its_spread_and_seconds(
+    qm9_table: ModuleType, tmp_path: Path
+) -> None:
+    path = tmp_path / "report.json"
+    scores = {"mean": {"valid": 0.5, "fcd": 0.25}, "spread": {"valid": 0.01, "fcd": 0.125}}
+    path.write_text(json.dumps({**scores, "seconds": [4.0, 6.0], "protocol": {"samples": 2000}}))
+    row = qm9_table.report_row("some: model:10", path)
+    assert row.cells()[:3] == ["some: model", "10", "50.00 ± 1.00"]
+    assert row.cells()[-3:] == ["0.250 ± 0.125", "", "2.50"]
+
+
+def test_the_picture_of_the_table_has_a_line_for_each_series(
+    qm9_table: ModuleType, tmp_path: Path
+) -> None:
+    rows = [
+        qm9_table.Row("b", "ours", "100", {"fcd": 0.2}, seconds=3.0),
+        qm9_table.Row("a", "ours", "10", {"fcd": 0.4}, seconds=1.0),
+        qm9_table.Row("c", "other", "10", {"fcd": 0.8}),
+        qm9_table.Row("nothing valid", "other", "20", {"fcd": None}),
+        qm9_table.Row("real", "", "", {"fcd": 0.1}),
+    ]
+    found = qm9_table.points(rows)
+    assert {series: [row.name for row in mine] for series, mine in found.items()} == {
+        "": ["real"],
+        "ours": ["a", "b"],
+        "other": ["c"],
+    }
+    qm9_table.picture(rows, tmp_path / "table.png")
+    assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("argument", ["a:10={0}/missing.json", "a={0}/x.json", "a:ten={0}/x.json"])
+def test_the_table_reads_its_reports_before_anything_is_sampled(
+    qm9_table: ModuleType,
+    argument: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(qm9_table, ["--report", argument.format(tmp_path)], monkeypatch) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -101,8 +101,8 @@ def evaluate(
         from molfldd.model import Manner, variant
 
         with drawing(variant(source, steps), device, devices, Manner(*manner)) as drawer:
-            report = _evaluate_model(drawer, reference, num, seed or [0], batch_size)
-            origin |= drawer.model.way
+            report, seconds = _evaluate_model(drawer, reference, num, seed or [0], batch_size)
+            origin |= {**drawer.model.way, "seconds": seconds}
     elif devices == 1 and all(option is None for option in (num, seed, *manner)):
         report = _evaluate_file(Path(source), domain, reference)
     else:
@@ -128,19 +128,25 @@ def _evaluate_file(path: Path, domain: str | None, reference: str | None) -> Rep
 
 def _evaluate_model(
     drawer: Drawer, reference: str | None, num: int | None, seeds: Sequence[int], batch_size: int
-) -> Report:
+) -> tuple[Report, list[float]]:
+    """The scores, and how long each seed's examples took to draw."""
     from molfldd.model import Model, batches
 
     model, domain = drawer.model, drawer.model.domain
     count = num or domain.scored
+    seconds: list[float] = []
 
     def draws() -> Iterator[list[Any]]:
         title, total = f"sampling {count:,} {domain.plural}", -(-count // batch_size)
         for seed in seeds:
             drawn = drawer.batches(Model.draw, seed, batches(count, batch_size))
-            yield list(Generation(drawn, title, total))
+            generation = Generation(drawn, title, total)
+            examples = list(generation)
+            seconds.append(round(generation.seconds, 2))
+            yield examples
 
-    return domain.evaluate(draws(), model.config.data, model.recorded, reference)
+    report = domain.evaluate(draws(), model.config.data, model.recorded, reference)
+    return report, seconds
 
 
 def _show(report: Report) -> None:

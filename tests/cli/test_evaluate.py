@@ -58,6 +58,8 @@ def test_evaluate_model_with_several_seeds(
     assert "2 runs" in result.out
     content = json.loads(report.read_text())
     assert content["seeds"] == [0, 1]
+    assert len(content["seconds"]) == 2
+    assert min(content["seconds"]) > 0
     assert (content["joint"], content["temperature"], content["min_p"]) == ("balanced", 1.0, 0.0)
     assert content["runs"] == 2
     assert content["protocol"]["samples"] == 120
