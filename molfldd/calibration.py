@@ -114,6 +114,7 @@ class Calibration:
         plan: How much is sampled.
 
     Attributes:
+        judgement: The word for an example that is usable.
         comparison: What is compared.
         wanted: Its means over the training data, (M,).
 
@@ -135,7 +136,8 @@ class Calibration:
                 f"{path} was trained on other data than are there now under the name of its own"
             )
         found = self.training()
-        self.comparison = Comparison.of(found, self.model.domain.judgement or "usable")
+        self.judgement = self.model.domain.judgement or "usable"
+        self.comparison = Comparison.of(found, self.judgement)
         self.wanted = self.comparison(found).nanmean(0)
 
     def training(self) -> list[Mapping[str, float] | None]:

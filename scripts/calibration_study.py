@@ -19,7 +19,6 @@ import torch
 import typer
 from loading import molecule_model
 from numpy.typing import NDArray
-from rich.progress import track
 from tables import markdown
 from torch import Tensor
 
@@ -31,6 +30,7 @@ from molfldd.model import Manner, batches, pretrained_path
 from molfldd.molecules import fcd
 from molfldd.molecules.domain import Molecules
 from molfldd.molecules.metrics import valid
+from molfldd.progress import shown
 
 BATCH = 250
 
@@ -96,7 +96,7 @@ def drawn(
     """The scores of chains, (num, weights), and the molecules they end in."""
     scores: list[Tensor] = []
     molecules: list[Any] = []
-    for indices in track(batches(num, BATCH), "sampling", total=-(-num // BATCH), transient=True):
+    for indices in shown(batches(num, BATCH), "sampling", -(-num // BATCH)):
         samples, score = chains(calibration.model.sampler, calibration.layers, seed, indices)
         scores.append(score.float())
         molecules += domain.samples(samples)

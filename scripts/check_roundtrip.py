@@ -15,7 +15,6 @@ from typing import Annotated
 import typer
 from rdkit import Chem
 from rich.console import Console
-from rich.progress import track
 
 from molfldd.cli.running import run_script
 from molfldd.molecules.cached import cached_dataset
@@ -28,6 +27,7 @@ from molfldd.molecules.preparation import Source
 from molfldd.molecules.qm9 import qm9_source
 from molfldd.molecules.store import MoleculeDataset
 from molfldd.molecules.zinc250k import zinc250k_source
+from molfldd.progress import shown
 
 SOURCES = {"qm9": qm9_source, "zinc250k": zinc250k_source, "moses": moses_source}
 MAX_LOST = 0.001
@@ -44,9 +44,7 @@ def differing(dataset: MoleculeDataset, entries: list[Entry]) -> list[str]:
     """SMILES of the source that come back as another molecule."""
     source = dict(entries)
     different = []
-    for row, number in enumerate(
-        track(dataset.ids.tolist(), description="decoding", console=Console(stderr=True))
-    ):
+    for row, number in enumerate(shown(dataset.ids.tolist(), "decoding")):
         decoded = to_smiles(decode(*dataset.graph(row), dataset.vocabulary))
         if decoded != flat_smiles(source[number]):
             different.append(source[number])

@@ -19,7 +19,6 @@ import torch
 import torch_geometric.typing
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
@@ -28,6 +27,7 @@ from molfldd.config import parse_config, read_recipe
 from molfldd.core.blocks import Block, masks
 from molfldd.molecules.domain import bond_count
 from molfldd.molecules.network import GraphTransformer
+from molfldd.progress import shown
 
 BLOCKS = (Block("atoms", 15, torch.Tensor.clone), Block("bonds", 5, bond_count))
 STATES = {block.name: block.categories for block in BLOCKS}
@@ -131,7 +131,7 @@ def measure(
         for variant, graphs in batches.items()
         for backward in (False, True)
     }
-    for _ in track(range(rounds), description=name, console=Console(stderr=True)):
+    for _ in shown(range(rounds), name):
         for (variant, backward), times in least.items():
             with torch_scatter(variant.torch_scatter):
                 now = [seconds(networks[variant], graph, backward) for graph in batches[variant]]

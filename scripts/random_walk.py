@@ -19,7 +19,6 @@ import torch
 import typer
 from lightning_fabric import Fabric
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -47,6 +46,7 @@ from molfldd.core.report import evaluate_bound
 from molfldd.core.reverse import DirectReverse, UnmaskingReverse
 from molfldd.core.sampling import Sampler
 from molfldd.core.training import Trainer
+from molfldd.progress import shown
 from molfldd.toy.network import COORDINATES, Perceptron, PerceptronConfig
 
 STEPS = 2
@@ -111,7 +111,7 @@ def train(name: str, diffusion: Diffusion, data: Examples, iterations: int, seed
     )
     options = TrainingOptions(batch_size=256, ema_decay=0.995, seed=seed)
     trainer = Trainer(Fabric(accelerator="cpu", devices=1), diffusion, data, phases, options)
-    for _ in track(trainer.run(), name, total=iterations, console=Console(stderr=True)):
+    for _ in shown(trainer.run(), name, iterations):
         pass
     return trainer.averaged
 

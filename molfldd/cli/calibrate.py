@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +19,7 @@ from molfldd.cli.generation import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from molfldd.calibration import Batches, Calibration
+    from molfldd.calibration import Batches, Calibration, Plan
 
 
 SHOWN = 20
@@ -61,13 +60,14 @@ def calibrate(
     path = pretrained_path(variant(checkpoint, steps))
     manner = Manner(joint, temperature, steps, min_p, min_reveal)
     typer.echo(f"counting in up to {COUNTED:,} training examples", err=True)
-    calibration = Calibration(path, manner, Plan(rounds, num, seed, batch_size))
-    total = -(-num // batch_size)
-    columns = [
-        calibration.round(number, _progress(f"round {number + 1} of {rounds}", total))
-        for number in range(rounds)
-    ]
-    means, quality = calibration.measure(_progress("measuring", total))
+    plan = Plan(rounds, num, seed, batch_size)
+    calibration = Calibration(path, manner, plan)
+    columns = []
+    for number in range(rounds):
+        title = f"round {number + 1} of {rounds}"
+        columns.append(calibration.round(number, _bar(title, plan)))
+        typer.echo(f"{title}: {float(columns[-1][0]):.2%} {calibration.judgement} before", err=True)
+    means, quality = calibration.measure(_bar("measuring", plan))
     calibration.write(out, quality)
     _print(calibration, [*columns, means])
     typer.echo(f"written to {out}", err=True)
@@ -79,19 +79,11 @@ def _check_output(out: Path) -> None:
     check_writable(out, [".safetensors"])
 
 
-def _progress(title: str, total: int) -> Batches:
+def _bar(title: str, plan: Plan) -> Batches:
     """Hands batches on and shows them as a progress bar."""
-    from rich.console import Console
-    from rich.progress import track
+    from molfldd.progress import shown
 
-    return partial(
-        track,
-        description=title,
-        total=total,
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
+    return partial(shown, title=title, total=-(-plan.num // plan.batch_size))
 
 
 def _print(calibration: Calibration, columns: list[Tensor]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -163,7 +162,9 @@ class Generation:
 
     def __iter__(self) -> Iterator[Any]:
         """One after another, usable or not."""
-        for batch in self._progress():
+        from molfldd.progress import shown
+
+        for batch in shown(self._timed(), self.title, self.total, quiet=self.quiet):
             yield from batch
 
     def _timed(self) -> Iterator[list[Any]]:
@@ -171,16 +172,3 @@ class Generation:
         for batch in self.batches:
             self.seconds = perf_counter() - started
             yield batch
-
-    def _progress(self) -> Iterator[list[Any]]:
-        from rich.console import Console
-        from rich.progress import track
-
-        yield from track(
-            self._timed(),
-            description=self.title,
-            total=self.total,
-            console=Console(stderr=True),
-            transient=True,
-            disable=self.quiet or not sys.stderr.isatty(),
-        )

@@ -19,12 +19,11 @@ from fcd_torch import FCD
 from fcd_torch.utils import SmilesDataset
 from numpy.typing import NDArray
 from rdkit import Chem, rdBase
-from rich.console import Console
-from rich.progress import track
 
 from molfldd.errors import MolflddError
 from molfldd.metrics import Statistics, frechet_distance
 from molfldd.molecules.codec import parse_smiles
+from molfldd.progress import shown
 from molfldd.storage import cache_directory, read_cache, write_cache
 
 FCD_TORCH_VERSION = importlib.metadata.version("fcd-torch")
@@ -81,17 +80,12 @@ def _chemnet_smiles(smiles: str) -> str:
 def activations(smiles: Sequence[str]) -> NDArray[np.float64]:
     """ChemNet activations (N, 512) of N canonical SMILES."""
     inputs = SmilesDataset(smiles, canonize=False)
-    starts = track(
-        range(0, len(smiles), _BATCH),
-        description="FCD: running ChemNet",
-        console=Console(stderr=True),
-        transient=True,
-        disable=len(smiles) < _BATCHES_WORTH_A_BAR * _BATCH,
-    )
+    starts = range(0, len(smiles), _BATCH)
+    short = len(starts) < _BATCHES_WORTH_A_BAR
     return np.concatenate(
         [
             _run_chemnet([inputs[row] for row in range(start, min(start + _BATCH, len(smiles)))])
-            for start in starts
+            for start in shown(starts, "FCD: running ChemNet", quiet=short)
         ]
     )
 
