@@ -133,7 +133,8 @@ class Calibration:
         self.data: Data = domain_class(self.model.config.domain).load(self.model.config.data)
         if self.data.fingerprint != self.model.fingerprint:
             raise MolflddError(
-                f"{path} was trained on other data than are there now under the name of its own"
+                f"{path} was trained on other data than are there now under the name of its own "
+                "(or on the same, prepared by another version of RDKit)"
             )
         found = self.training()
         self.judgement = self.model.domain.judgement or "usable"
@@ -162,6 +163,11 @@ class Calibration:
             self.plan.seed + number,
             show(self._batches()),
         )
+        if not found.means[0] > 0:
+            raise MolflddError(
+                f"none of {self.plan.num:,} samples of {self.path} is {self.judgement}, so there "
+                "is nothing to compare; train the model longer"
+            )
         self.layers.move(found.change())
         return found.means
 

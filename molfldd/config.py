@@ -152,6 +152,18 @@ class Config(BaseModel, Generic[D, N]):
     phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
+    def _estimator_for_what_learns(self) -> Self:
+        """Without an estimator of phi's part of the gradient the forward process learns nothing."""
+        learns = self.process.forward != "fixed" or self.process.prior == "learned"
+        for number, phase in enumerate(self.phases):
+            if learns and phase.lr_forward > 0 and phase.estimator.kind == "pathwise":
+                raise ValueError(
+                    f"phases.{number}: estimator pathwise is for a forward process that is fixed "
+                    "or frozen; choose another, or lr_forward 0"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _frozen_for_autoregression(self) -> Self:
         """The gradient that an autoregressive step gives phi is not that of the bound."""
         learning = self.process.forward != "fixed" and any(p.lr_forward > 0 for p in self.phases)

@@ -82,7 +82,8 @@ def part(fabric: Fabric) -> None:
 def fast_precision(accelerator: str) -> str:
     """ "bf16-mixed" where the accelerator has bfloat16 arithmetic, else "32-true"."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+        real = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16-mixed" if real else "32-true"
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 
 

@@ -69,5 +69,8 @@ def rounded(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _iteration(line: str) -> float:
-    """Of a line of the log; infinite for one that was cut when the disk was full."""
-    return float(json.loads(line)["iteration"]) if line.endswith("\n") else math.inf
+    """Of a line of the log; infinite for one that was cut or damaged, as by a full disk."""
+    try:
+        return float(json.loads(line)["iteration"]) if line.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -236,7 +236,7 @@ def load_model(path: Path) -> Model:
         raise MolflddError(f"{path} does not suit this version of molfldd: {error}") from error
     except KeyError as error:
         raise MolflddError(f"{path} is no model checkpoint: it has no {error}") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise MolflddError(f"{path} is no model checkpoint: {error}") from error
     network = partial(domain.network, config.network)
     reverse = build_reverse(config.process, domain.blocks, prior, network)

@@ -135,9 +135,11 @@ class Run:
         try:
             self._train(console)
         except FloatingPointError as error:
+            kept = (self.folder / STATE).is_file()
+            again = f"resume from the state kept in {self.folder}" if kept else "start again"
             raise MolflddError(
-                f"training broke down: {error}; the state written last is kept in {self.folder}, "
-                "resume from it with smaller learning rates (--set phases.0.lr_reverse=...)"
+                f"training broke down: {error}; {again} with smaller learning rates "
+                "(--set phases.0.lr_reverse=...)"
             ) from error
 
     def _train(self, console: Console) -> None:
@@ -151,7 +153,8 @@ class Run:
                 if self._any(stop.is_set()):
                     self._stop(iteration, console)
                     return
-        self.evaluate(self.trainer.iteration)
+        if self.metrics.get("evaluated_at") != self.trainer.iteration:
+            self.evaluate(self.trainer.iteration)
         self.save()
 
     def _stop(self, iteration: Iteration, console: Console) -> None:
@@ -191,8 +194,8 @@ class Run:
         return -float(self.sizes.log_prob(self.data.train.sizes).mean())
 
     def _log_training(self, iteration: Iteration, profile: Profile) -> float:
-        walks = self.trainer.diffusion.clock.walks
-        bound = float(profile.kl.sum()) / len(walks) + self.size_term
+        first = self.trainer.diffusion.clock.walks[0]
+        bound = float(profile.kl[:first].sum()) + self.size_term
         kl = {
             name: [round(v, 4) for v in profile.kl[:, i].tolist()]
             for i, name in enumerate(self.block_names)

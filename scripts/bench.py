@@ -38,6 +38,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from molfldd.building import build_diffusion
+from molfldd.cli.diagnose import SUFFIXES
 from molfldd.cli.running import run_script
 from molfldd.config import Config, override, parse_config, read_recipe
 from molfldd.core.blocks import Examples, SizeDistribution
@@ -47,10 +48,11 @@ from molfldd.core.sampling import Sampler
 from molfldd.core.training import Trainer
 from molfldd.domain import Data
 from molfldd.engine import fast_precision
-from molfldd.model import Model
+from molfldd.model import Manner, Model
 from molfldd.molecules.domain import Molecules, bond_count
 from molfldd.molecules.files import write_molecules
 from molfldd.molecules.vocabulary import Vocabulary
+from molfldd.storage import check_writable
 
 SIZES = {"qm9": 9, "zinc250k": 23}
 """Atoms per molecule of the first part: the usual number of each data set."""
@@ -176,7 +178,7 @@ def random_model(steps: int, data: Data) -> Model:
     sampler = Sampler(
         diffusion.reverse.eval(), diffusion.prior, SizeDistribution.of(data.train.sizes)
     )
-    return Model(config, data.domain, sampler, "random", {})
+    return Model(config, data.domain, sampler, "random", {}, Manner())
 
 
 class NetworkClock:
@@ -280,6 +282,8 @@ def main(
     picture: Annotated[Path | None, typer.Option(help="Draw the last table here.")] = None,
 ) -> None:
     """Print the five tables."""
+    if picture is not None:
+        check_writable(picture, SUFFIXES)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     bench_steps(times)

@@ -11,7 +11,7 @@ column that says how many they are worth.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, product
+from itertools import product
 from typing import Annotated, Any
 
 import numpy as np
@@ -50,12 +50,6 @@ def weighted(features: NDArray[np.float64], weights: NDArray[np.float64]) -> Sta
     return Statistics(mean, covariance, len(features))
 
 
-def layer_sizes(calibration: Calibration) -> list[int]:
-    """Weights up to each of the last layers."""
-    sizes = [sum(p.numel() for p in layer.parameters()) for layer in calibration.layers.layers]
-    return list(accumulate(sizes))
-
-
 def main(
     model: Annotated[str, typer.Option(help="An embedded model or a checkpoint.")] = "qm9",
     num: Annotated[int, typer.Option(min=30, help="Molecules to draw.")] = 30_000,
@@ -76,7 +70,7 @@ def main(
     found = [domain.statistics(mol) for mol in molecules[:fitted]]
     training = calibration.training()
     rows = [["none", "", "", *row(features, good, torch.zeros(len(good)), compared)]]
-    for count, size in product(paired or (0, 12, 20, 30), layer_sizes(calibration)):
+    for count, size in product(paired or (0, 12, 20, 30), calibration.layers.ends):
         comparison = Comparison.of(training, "valid", count)
         moments = Moments(size, comparison(training).nanmean(0))
         for start in range(0, fitted, 2_000):

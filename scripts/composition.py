@@ -18,6 +18,7 @@ from rdkit import Chem
 from tables import markdown
 
 from molfldd.cli.running import run_script
+from molfldd.errors import UsageError
 from molfldd.molecules.composition import composition
 from molfldd.molecules.domain import MoleculeData
 from molfldd.molecules.metrics import valid
@@ -39,6 +40,8 @@ def main(
     data = cast(MoleculeData, loaded.config.data)
     training = list(data.divide(data.load_all())[0].smiles)
     drawn = [smiles for smiles in map(valid, loaded.sample(num, seed=seed)) if smiles is not None]
+    if not drawn:
+        raise UsageError(f"none of {num:,} molecules of {model} is valid; draw more with --num")
     elements = domain.elements
     real = table(random.Random(seed).sample(training, min(num, len(training))), elements)
     rows = []

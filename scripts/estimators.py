@@ -25,6 +25,7 @@ from ablations import SMALL as ABLATION
 from tables import markdown
 from torch import Tensor
 
+from molfldd.cli.diagnose import SUFFIXES
 from molfldd.cli.running import run_script
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.core.blocks import Batch
@@ -44,6 +45,7 @@ from molfldd.core.estimators import (
 from molfldd.core.estimators.base import sum_blocks
 from molfldd.engine import Engine
 from molfldd.run import Run
+from molfldd.storage import check_writable
 from molfldd.toy.exact import all_points
 
 FITS = 300
@@ -244,9 +246,11 @@ def main(
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe: key.subkey=value.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Also draw it, a .png file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also draw it: .png, .svg or .pdf.")] = None,
 ) -> None:
     """Print a table for each point of the training."""
+    if out is not None:
+        check_writable(out, SUFFIXES)
     wanted = sorted(at or [400])
     run = training(recipe, assign or [], wanted[-1])
     batch = run.data.train.batch(run.data.train.some(32))

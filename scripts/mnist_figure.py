@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from molfldd.cli.diagnose import SUFFIXES
 from molfldd.cli.running import run_script
 from molfldd.core.blocks import Examples, SizeDistribution
 from molfldd.core.diffusion import Diffusion
@@ -29,6 +30,7 @@ from molfldd.images.evaluation import ImageReport, evaluate
 from molfldd.images.files import grid, square
 from molfldd.images.network import PIXELS
 from molfldd.model import Manner, Model, load_diffusion, load_model, pretrained_path
+from molfldd.storage import check_writable
 
 TRAJECTORIES, SAMPLES, SCHEDULES = 6, 64, 5
 """How many of each are drawn."""
@@ -73,6 +75,7 @@ def mask_probabilities(side: Side, images: Examples, rows: Tensor) -> Tensor:
     batch = images.batch(rows)
     forward = side.diffusion.forward_process
     encoding = forward.encode(batch)
+    assert isinstance(side.model.domain, Images)
     height, width = side.model.domain.shape
     steps = [
         forward.marginal(batch, encoding, torch.full_like(batch.sizes, t))[PIXELS][..., -1]
@@ -83,11 +86,10 @@ def mask_probabilities(side: Side, images: Examples, rows: Tensor) -> Tensor:
 
 def mean_mask_probabilities(side: Side) -> Tensor:
     """``mask_probabilities`` averaged over all held-out images, (T - 1, H, W)."""
-    total = sum(
-        mask_probabilities(side, side.data.test, rows).sum(0)
-        for rows in torch.arange(len(side.data.test)).split(BATCH)
-    )
-    return total / len(side.data.test)
+    test = side.data.test
+    parts = torch.arange(len(test)).split(BATCH)
+    sums = [mask_probabilities(side, test, rows).sum(0) for rows in parts]
+    return torch.stack(sums).sum(0) / len(test)
 
 
 def by_surroundings(side: Side) -> dict[str, list[float]]:
@@ -176,18 +178,19 @@ def main(
     ] = None,
 ) -> None:
     """Draw both models side by side and print their scores."""
+    check_writable(out, SUFFIXES)
     matplotlib.use("Agg")
     sides = (
         load_side("learned", learned, num, seed, joint),
         load_side("fixed", fixed, num, seed, joint),
     )
+    show_scores(sides)
     figure = plt.figure(figsize=(12, 21), layout="constrained")
     axes = figure.subplots(3, 2, height_ratios=[6, 5, 5])
     for column, side in enumerate(sides):
         draw_generation(axes[:2, column], side, seed)
     draw_schedule(figure, axes[2], *sides)
     figure.savefig(out, dpi=110)
-    show_scores(sides)
     console.print(f"written {out}")
 
 

@@ -24,12 +24,14 @@ import typer
 from fcd_floor import floor
 from tables import markdown
 
+from molfldd.cli.diagnose import SUFFIXES
 from molfldd.cli.running import run_script
 from molfldd.errors import UsageError
 from molfldd.model import Manner, Model, load_model, pretrained, pretrained_path
 from molfldd.molecules.evaluation import fcd_gdss
 from molfldd.molecules.qm9 import load_qm9
 from molfldd.molecules.splits import split
+from molfldd.storage import check_writable
 
 MODELS = Path(__file__).parents[1] / "docs" / "models"
 CONTROLS = {
@@ -45,15 +47,15 @@ SHARES = ("valid", "valid_fragment", "valid_gdss", "connected", "unique", "novel
 DISTANCES = ("fcd", "fcd_gdss")
 HEADINGS = {"valid": "valid %", "valid_fragment": "valid fragment %", "valid_gdss": "GDSS-valid %"}
 
-PUBLISHED = {
-    "FLDD, Table 2": ("10", "valid_gdss 99.08", "99.95", "0.385"),
-    "FLDD, Table 2 ": ("100", "valid_gdss 99.67", "98.93", "0.328"),
-    "LO-ARM": ("one per element", "99.85", "98.85", "0.240"),
-    "DeFoG": ("50", "valid_fragment 98.9", "96.2", "0.26"),
-    "DeFoG ": ("500", "valid_fragment 99.3", "96.3", "0.12"),
-    "MELD": ("hundreds", "100", "96.5", "0.09"),
-}
-"""Steps, valid %, unique % and FCD of the literature, in its own protocols."""
+PUBLISHED = (
+    ("FLDD, Table 2", "10", "valid_gdss 99.08", "99.95", "0.385"),
+    ("FLDD, Table 2", "100", "valid_gdss 99.67", "98.93", "0.328"),
+    ("LO-ARM", "one per element", "99.85", "98.85", "0.240"),
+    ("DeFoG", "50", "valid_fragment 98.9", "96.2", "0.26"),
+    ("DeFoG", "500", "valid_fragment 99.3", "96.3", "0.12"),
+    ("MELD", "hundreds", "100", "96.5", "0.09"),
+)
+"""Name, steps, valid %, unique % and FCD of the literature, in its own protocols."""
 
 
 @dataclass
@@ -194,7 +196,7 @@ def picture(rows: list[Row], path: Path) -> None:
         left.plot([int(row.steps) for row in mine], distances, "o-", label=series)
         timed = [row for row in mine if row.seconds is not None]
         right.plot([row.seconds for row in timed], [row.mean["fcd"] for row in timed], "o-")
-    for name, (steps, _, _, distance) in PUBLISHED.items():
+    for name, steps, _, _, distance in PUBLISHED:
         if steps.isdigit():
             left.plot(int(steps), float(distance), "x", color="gray")
             left.annotate(f" {name}", (int(steps), float(distance)), color="gray", fontsize=8)
@@ -224,10 +226,12 @@ def main(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--picture", help="Also draw it, a .png file.")
+        Path | None, typer.Option("--picture", help="Also draw it, a .png, .svg or .pdf file.")
     ] = None,
 ) -> None:
     """Print the QM9 table as Markdown."""
+    if out is not None:
+        check_writable(out, SUFFIXES)
     others = dict(map(report_of, report)) if report else CONTROLS
     reports = [report_row(label, path) for label, path in others.items()]
     train, test = (list(part.smiles) for part in split(load_qm9()))
@@ -238,8 +242,7 @@ def main(
     headings = ["model", "steps = network evaluations", *scores, "s per 1,000"]
     print(markdown(headings, [row.cells() for row in rows]))
     print(f"\n{num:,} molecules per seed, {seeds} sampling seeds; nothing filtered or corrected.\n")
-    published = [[name.strip(), *cells] for name, cells in PUBLISHED.items()]
-    print(markdown(["published", "steps", "valid %", "unique %", "FCD"], published))
+    print(markdown(["published", "steps", "valid %", "unique %", "FCD"], PUBLISHED))
     print("\nPublished numbers are of other test sets and conventions; see datasets/qm9.md.")
     if out is not None:
         picture(rows, out)

@@ -137,8 +137,8 @@ def main(recipe: Annotated[str, typer.Option(help="Of text.")] = "rocstories") -
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows = []
-    for (name, config), vocabulary, batch in product(PROCESSES.items(), (1000, 8000), (4, 16)):
-        diffusion = processes(config, TransformerConfig(1, 16, 1), vocabulary, LENGTH)
+    for (name, process), vocabulary, batch in product(PROCESSES.items(), (1000, 8000), (4, 16)):
+        diffusion = processes(process, TransformerConfig(1, 16, 1), vocabulary, LENGTH)
         texts, unit = random_texts(diffusion, batch, LENGTH), 4 * batch * LENGTH * (vocabulary + 1)
         found = [peak(call, diffusion, texts) for call in (training_step, sampling, bound)]
         rows.append([name, str(vocabulary), str(batch), *(f"{x / unit:.1f}" for x in found)])

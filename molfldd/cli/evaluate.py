@@ -32,9 +32,9 @@ def evaluate(
         str,
         typer.Argument(
             metavar="INPUT",
-            help="Molecules: a .smi, .txt, .csv or .sdf file, or texts: a .txt file, also with "
-            ".gz; or a model to sample from: a .safetensors checkpoint or the name of an embedded "
-            "one.",
+            help="Molecules: a .smi, .txt, .csv, .tsv or .sdf file, or texts: a .txt file, also "
+            "with .gz; or a model to sample from: a .safetensors checkpoint or the name of an "
+            "embedded one.",
         ),
     ],
     reference: Annotated[
@@ -93,7 +93,7 @@ def evaluate(
         from molfldd.storage import check_writable
 
         check_writable(out, [".json"])
-    origin: dict[str, object] = {"input": source, "seeds": seed or [0]}
+    origin: dict[str, object] = {"input": source}
     manner = (joint, temperature, steps, min_p, min_reveal)
     if _is_model(source):
         if domain is not None:
@@ -102,7 +102,7 @@ def evaluate(
 
         with drawing(variant(source, steps), device, devices, Manner(*manner)) as drawer:
             report, seconds = _evaluate_model(drawer, reference, num, seed or [0], batch_size)
-            origin |= {**drawer.model.way, "seconds": seconds}
+            origin |= {"seeds": seed or [0], **drawer.model.way, "seconds": seconds}
     elif devices == 1 and all(option is None for option in (num, seed, *manner)):
         report = _evaluate_file(Path(source), domain, reference)
     else:
@@ -159,5 +159,5 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     from molfldd.storage import atomic_path
 
     with atomic_path(path) as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     typer.echo(f"written to {path}", err=True)

@@ -134,10 +134,10 @@ def drawing(checkpoint: str, device: Device, devices: int, manner: Manner) -> It
 
     path = pretrained_path(checkpoint)
     places = resolve_devices(device, devices)
-    if devices == 1:
-        yield OneProcess(load_model(path).drawing(manner).to(places[0]))
-        return
     model = load_model(path).drawing(manner)
+    if devices == 1:
+        yield OneProcess(model.to(places[0]))
+        return
     with Processes(devices) as processes:
         yield ManyProcesses(model, Checkpoint.of(path, places, manner), processes)
 

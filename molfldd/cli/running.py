@@ -32,6 +32,12 @@ def _system_problem(error: OSError) -> str:
     return f"{where}{error.strerror or error}"
 
 
+def _out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Of Python, of a device, or of torch on the CPU, which says so in words alone."""
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "can't allocate" in str(error)
+
+
 def execute(app: typer.Typer, program: str) -> int:
     """Run a command line; what went wrong is one sentence on stderr, and the exit code says it.
 
@@ -51,10 +57,10 @@ def execute(app: typer.Typer, program: str) -> int:
         return _fail(_system_problem(error), 1)
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
             raise
-        return _fail("the device ran out of memory; choose a smaller batch size", 1)
+        return _fail("there is not enough memory; choose a smaller batch size", 1)
 
 
 def run_script(main: Callable[..., None]) -> None:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 PATIENCE = 10_000
 """So many examples are drawn before ``--only-valid`` may give up."""
 
+LEAST_BATCH = 100
+"""So many are drawn at once, or the batch size, where fewer are wanted: they may not be usable."""
+
 LEAST_USABLE = 0.01
 """It does if a smaller share of what was drawn is usable."""
 
@@ -163,7 +166,7 @@ def _generate_usable(drawer: Drawer, wanted: _Wanted) -> str:
             f"all {domain.plural} count, since the domain '{domain.name}' does not judge them; "
             "leave out --only-valid"
         )
-    size = min(wanted.batch_size, wanted.num)
+    size = min(wanted.batch_size, max(wanted.num, LEAST_BATCH))
     indices = (range(start, start + size) for start in count(0, size))
     drawn = drawer.batches(Model.draw_usable, wanted.seed, indices)
     title = f"sampling {wanted.num:,} {domain.judgement} {domain.plural}"

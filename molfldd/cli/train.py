@@ -95,9 +95,14 @@ def train(
     folder = out or Path("runs") / _stem(recipe)
     if resume and init is not None:
         raise UsageError("--resume continues the folder's own networks; leave out --init")
+    _check_suffix(recipe)
     content = _content(_recipe_of(recipe) if _is_file(recipe) else recipe, folder, resume)
     files = _files(recipe, data, smiles_column, content)
     config = _config(content, [*files, *(assignments or [])])
+    if config.phases[0].only_last and init is None and not resume:
+        raise UsageError(
+            f"{recipe} trains the last layers of a trained model alone; name it by --init"
+        )
     _check_folder(folder)
 
     from molfldd.engine import Engine
@@ -122,6 +127,15 @@ def _stem(recipe: str) -> str:
 
 def _is_file(recipe: str) -> bool:
     return _unpacked(recipe).suffix.lower() in FILE_SUFFIXES
+
+
+def _check_suffix(recipe: str) -> None:
+    suffix = _unpacked(recipe).suffix.lower()
+    if suffix and suffix not in (*FILE_SUFFIXES, ".yaml", ".yml"):
+        raise UsageError(
+            f"cannot train on {recipe}: {suffix} is none of .yaml (a recipe) or "
+            f"{', '.join(FILE_SUFFIXES)} (examples, also with .gz)"
+        )
 
 
 def _recipe_of(file: str) -> str:

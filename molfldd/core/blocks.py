@@ -146,7 +146,10 @@ class Examples:
         return torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:count]
 
     def frequencies(self) -> dict[str, Tensor]:
-        """Relative frequency of each category over all elements, block name to (K,) float."""
+        """Relative frequency of each category over all elements, block name to (K,) float.
+
+        All are equally frequent in a block that has no elements.
+        """
         counts = {
             block.name: torch.zeros(block.categories, dtype=torch.int64) for block in self.blocks
         }
@@ -155,7 +158,10 @@ class Examples:
             for block in self.blocks:
                 codes = batch.codes[block.name][batch.mask[block.name]]
                 counts[block.name] += torch.bincount(codes, minlength=block.categories)
-        return {name: count / count.sum() for name, count in counts.items()}
+        return {
+            name: count / count.sum() if count.any() else torch.ones(len(count)) / len(count)
+            for name, count in counts.items()
+        }
 
 
 @dataclass(frozen=True)

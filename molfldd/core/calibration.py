@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import cast
 
 import torch
@@ -44,6 +45,9 @@ RIDGE = 0.01
 
 SOFTNESS = 0.5
 """rho: at 0 all means are to be reached, whatever else changes."""
+
+CONSTANT = 1e-10
+"""A statistic of less variance, relative to its square, does not vary: that much is rounding."""
 
 TRUST = 0.5
 """A change of a larger KL, in nats per example, is not what its first order says."""
@@ -82,6 +86,11 @@ class LastLayers:
         """What W consists of: rows of weights and biases, layer by layer."""
         kept = [(layer, layer.out_features - self.reverse.told) for layer in self.layers]
         return [p[:rows] for layer, rows in kept for p in (layer.weight, layer.bias)]
+
+    @property
+    def ends(self) -> list[int]:
+        """How many entries of W belong to each layer and those before it."""
+        return list(accumulate(p.numel() for p in self._parts()))[1::2]
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -163,7 +172,8 @@ class Moments:
         size = len(mean) - len(self.wanted)
         fisher, response = covariance[:size, :size], covariance[:size, size:]
         variance = covariance.diagonal()[size:]
-        scale = torch.where(variance > 0, variance.rsqrt(), 0.0)
+        second = self._products.diagonal()[size:] / self.count
+        scale = torch.where(variance > CONSTANT * second, variance.rsqrt(), 0.0)
         response = response * scale
         directions = torch.linalg.solve(
             fisher + RIDGE * fisher.diagonal().mean() * eye(size), response

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from molfldd.core.clock import Clock, Steps
+from molfldd.core.clock import Clock
 from molfldd.core.phases import TrainingOptions
 
 
@@ -19,14 +19,14 @@ class Draws:
 
     Attributes:
         sizes: Sizes of the examples of the data set, (N,) int64.
-        steps: T, or one for each walk; see ``molfldd.core.clock``.
+        clock: The walks.
         options: Batch size, grouping and seed.
         rank: Index of this process.
         processes: Number of processes; they share each batch evenly.
     """
 
     sizes: Tensor
-    steps: Steps
+    clock: Clock
     options: TrainingOptions
     rank: int = 0
     processes: int = 1
@@ -39,10 +39,6 @@ class Draws:
                 f"batch_size {self.options.batch_size} cannot be shared evenly by "
                 f"{self.processes} processes"
             )
-
-    @cached_property
-    def _clock(self) -> Clock:
-        return Clock(self.steps)
 
     def indices(self, iteration: int) -> Tensor:
         """This process' examples, one permutation of the data after another, (B,) int64."""
@@ -80,7 +76,7 @@ class Draws:
         """
         share, each = self.options.batch_size // self.processes, self.options.steps_per_example
         places = torch.arange(share * each) + self.rank * share * each
-        clock, generator = self._clock, self._generator(iteration, 0)
+        clock, generator = self.clock, self._generator(iteration, 0)
         t = torch.zeros_like(places)
         for turn, length in enumerate(clock.walks):
             offset = torch.randint(length, (1,), generator=generator)

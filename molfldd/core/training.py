@@ -91,7 +91,7 @@ class Trainer:
         self.reset_average()
         self._draws = Draws(
             examples.sizes,
-            diffusion.clock.walks,
+            diffusion.clock,
             self.options,
             fabric.global_rank,
             fabric.world_size,
@@ -241,8 +241,6 @@ class Trainer:
             self._load_phase(state)
 
     def _load_phase(self, state: dict[str, Any]) -> None:
-        if not state["optimizers"]:
-            return
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             continue_optimizer(optimizer, saved)
         if isinstance(self._estimator, nn.Module):

@@ -49,8 +49,8 @@ class DatasetInfo:
     Attributes:
         loader: Loads it.
         summary: What it is.
-        extra: The extra of molfldd that brings it; None if none does.
-        origin: How else it comes.
+        package: The Python package that brings it; None if none does.
+        origin: How to get that package, or how else it comes.
         divide: Its own division into a training and a test part, given a fraction.
         published: The file it is read from, if it is one file.
         statistics: FCD statistics of its test part that come with it; computed where it is None,
@@ -59,7 +59,7 @@ class DatasetInfo:
 
     loader: Callable[[], MoleculeDataset]
     summary: str
-    extra: str | None = None
+    package: str | None = None
     origin: str = ""
     divide: Callable[[MoleculeDataset, float], tuple[MoleculeDataset, MoleculeDataset]] = split
     published: Published | None = None
@@ -68,7 +68,10 @@ class DatasetInfo:
 
 DATASETS: dict[str, DatasetInfo] = {
     "qm9": DatasetInfo(
-        load_qm9, "130,831 organic molecules with up to 9 heavy atoms (C, N, O, F)", "qm9"
+        load_qm9,
+        "130,831 organic molecules with up to 9 heavy atoms (C, N, O, F)",
+        package="qm9pack",
+        origin='pip install "molfldd[qm9]"',
     ),
     "zinc250k": DatasetInfo(
         load_zinc250k,
@@ -80,6 +83,7 @@ DATASETS: dict[str, DatasetInfo] = {
     "moses": DatasetInfo(
         load_moses,
         "1,936,962 drug-like molecules with up to 27 heavy atoms, in three parts",
+        package="molsets",
         origin="pip install --no-deps molsets",
         divide=split_by_part,
         statistics=moses_statistics,

@@ -149,19 +149,20 @@ def comparison_with(name: str, own: MoleculeData | None = None) -> Comparison:
     """
     if name == "none":
         return Comparison(None, None)
-    if name in DATASETS:
+    known = [dataset for dataset in DATASETS if dataset != FILE or own]
+    if name in known:
         data = own if own and own.name == name else MoleculeData(name)
         train, test = data.load()
-        known = DATASETS[name].statistics
-        if known and data.split is None and data.path is None:
+        computed = DATASETS[name].statistics
+        if computed and data.split is None and data.path is None:
             from molfldd.molecules.fcd import remember
 
-            remember(test.smiles, known)
+            remember(test.smiles, computed)
         return Comparison(test.smiles, train.smiles)
     if Path(name).suffix:
         return Comparison(read_smiles_aloud(Path(name)), None)
     raise UsageError(
-        f"there is no reference '{name}'; known are: {', '.join(DATASETS)}, none, "
+        f"there is no reference '{name}'; known are: {', '.join(known)}, none, "
         "or give the path of a file of SMILES"
     )
 

@@ -166,6 +166,11 @@ def _values(rows: Iterator[list[str]], column: str | None) -> Iterator[str]:
     """One column of the rows after the header, which is the first that is not blank."""
     header = next((row for row in rows if any(map(str.strip, row))), [])
     position = _column_position(header, column)
+    if column is None and header and parse_smiles(header[position].strip()) is not None:
+        raise UsageError(
+            "the first row of a table names its columns, but here it begins with a molecule, "
+            f"{header[position].strip()}; put a header above it, such as smiles"
+        )
     for row in rows:
         yield row[position].strip() if position < len(row) else ""
 
@@ -268,9 +273,9 @@ def read_smiles(path: Path, column: str | None = None) -> tuple[list[str], Parse
 
 
 def looks_like_molecules(path: Path) -> bool:
-    """Whether most of the first lines, rows or records that are not empty are molecules."""
+    """Whether most of what the first lines, rows or records begin with is molecules."""
     try:
-        first = list(islice(filter(None, iterate_smiles(path)), GLANCE))
+        first = set(islice(filter(None, iterate_smiles(path)), GLANCE))
     except UsageError:
         return False
     return 2 * sum(parse_smiles(entry) is not None for entry in first) > len(first)
@@ -293,5 +298,8 @@ def read_molecules(path: Path) -> list[Chem.Mol | None]:
     broken = molecules.count(None)
     say(f"{path}: {report}; {broken:,} of the kept cannot be parsed; both count as not valid")
     if broken == len(molecules) > 0:
-        say("no line is a molecule; a file of another domain needs --domain, such as --domain text")
+        say(
+            f"no {unit(path)} is a molecule, such as {smiles[0]!r}; of a table the column smiles "
+            "is read, or else the first, and texts need --domain text"
+        )
     return [*molecules, *[None] * (report.read - report.kept)]

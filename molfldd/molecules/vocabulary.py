@@ -9,7 +9,7 @@ from typing import Self, TypeAlias
 
 from rdkit import Chem
 
-from molfldd.errors import MolflddError
+from molfldd.errors import MolflddError, UsageError
 
 AtomType: TypeAlias = tuple[str, int]
 """Element symbol and formal charge, in units of the elementary charge."""
@@ -43,11 +43,11 @@ def atom_name(atom: AtomType) -> str:
 def parse_atom_name(name: str) -> AtomType:
     """Atom type of a name, the inverse of `atom_name`.
 
-    Raises `MolflddError` if the text is not an element symbol with an optional charge.
+    Raises `UsageError` if the text is not an element symbol with an optional charge.
     """
     match = _ATOM_NAME.fullmatch(name)
     if match is None or match[1] not in _ELEMENTS:
-        raise MolflddError(f'atom name {name!r} is not a symbol with a charge such as "N+" or "C"')
+        raise UsageError(f'atom name {name!r} is not a symbol with a charge such as "N+" or "C"')
     symbol, sign, size = match.groups()
     charge = int(size or 1) if sign else 0
     return symbol, -charge if sign == "-" else charge
@@ -97,7 +97,7 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, names: Sequence[str]) -> Self:
-        """Vocabulary of a list of names; raises `MolflddError` for a name it cannot read."""
+        """Vocabulary of a list of names; raises `UsageError` for a name it cannot read."""
         return cls(tuple(parse_atom_name(name) for name in names))
 
     @classmethod

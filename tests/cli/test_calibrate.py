@@ -9,9 +9,12 @@ import pytest
 import torch
 from conftest import known_as_tiny, save_untrained, write_recipe
 from program import Command, files
+from torch import Tensor
 
+from molfldd.calibration import Calibration
 from molfldd.checkpoint import read_checkpoint, write_checkpoint
 from molfldd.config import override, read_recipe
+from molfldd.core.sampling import Samples
 from molfldd.molecules.store import MoleculeDataset
 
 FEW = ("--num", 600, "--rounds", 2)
@@ -137,6 +140,19 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(
         assert (result.code, result.out) == (code, "")
         assert message in result.error
     assert files(tmp_path) == before
+
+
+def test_where_no_sample_is_valid_nothing_is_compared(
+    molfldd: Command, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn(calibration: Calibration, samples: Samples) -> Tensor:
+        return calibration.comparison([None] * len(samples.sizes))
+
+    monkeypatch.setattr(Calibration, "_drawn", drawn)
+    out = tmp_path / "calibrated.safetensors"
+    result = molfldd("calibrate", checkpoint, "--out", out, "--num", 100)
+    assert (result.code, out.exists()) == (1, False)
+    assert "none of 100 samples" in result.error
 
 
 def test_last_layers_that_are_too_large_are_refused(

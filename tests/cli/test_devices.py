@@ -61,7 +61,9 @@ def test_two_processes_get_the_scores_of_one(
             "evaluate", checkpoint, "--reference", "none", *common, *options, "--out", out
         )
         assert result.code == 0, result.err
-        return json.loads(out.read_text())
+        report = json.loads(out.read_text())
+        assert len(report.pop("seconds")) == 2
+        return report
 
     assert scores("--devices", 2) == scores()
 

@@ -56,9 +56,17 @@ def test_ctrl_c_is_quiet(molfldd: Command, monkeypatch: pytest.MonkeyPatch) -> N
     assert (result.code, result.err.strip()) == (130, "")
 
 
-def test_out_of_memory(molfldd: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_out_of_memory(molfldd: Command, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fill(name: str) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     monkeypatch.setattr("molfldd.molecules.datasets.load_dataset", fill)
     result = molfldd("datasets", "tiny")

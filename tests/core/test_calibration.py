@@ -176,6 +176,14 @@ def test_a_change_goes_no_further_than_the_first_order_is_trusted() -> None:
     assert torch.cosine_similarity(delta, near.change(1e-3), 0) > 0.99
 
 
+@pytest.mark.parametrize("value", [0.1, 0.3, 1 / 3, 0.7])
+def test_a_statistic_that_never_varies_changes_nothing(value: float) -> None:
+    scores = torch.randn(999, 3, generator=torch.Generator().manual_seed(0)).double()
+    found = Moments(3, torch.tensor([0.9]))
+    found.add(scores, torch.full((999, 1), value).double())
+    assert found.change().tolist() == [0.0, 0.0, 0.0]
+
+
 def test_a_statistic_that_examples_lack_is_known_from_the_others() -> None:
     found = Moments(1, torch.tensor([2.0]))
     found.add(torch.tensor([[1.0], [-1.0]]), torch.tensor([[torch.nan], [5.0]]))

@@ -132,7 +132,7 @@ def test_evaluated_bound_is_that_of_the_walk() -> None:
 
 
 def steps_drawn(iterations: int) -> Tensor:
-    draws = Draws(torch.ones(50, dtype=torch.int64), WALKS, TrainingOptions(batch_size=10))
+    draws = Draws(torch.ones(50, dtype=torch.int64), Clock(WALKS), TrainingOptions(batch_size=10))
     return torch.cat([draws.times(i) for i in range(iterations)])
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from molfldd.core.clock import Clock
 from molfldd.core.draws import Draws
 from molfldd.core.phases import TrainingOptions
 
@@ -27,8 +28,8 @@ def test_grouping_brings_the_same_examples_with_similar_sizes_together(
 ) -> None:
     options = TrainingOptions(batch_size=batch, seed=seed)
     sizes = sizes_of(examples)
-    plain = Draws(sizes, 3, options)
-    draws = Draws(sizes, 3, dataclasses.replace(options, grouped=grouped))
+    plain = Draws(sizes, Clock(3), options)
+    draws = Draws(sizes, Clock(3), dataclasses.replace(options, grouped=grouped))
     for group in range(3):
         iterations = range(group * grouped, (group + 1) * grouped)
         batches = [draws.indices(i) for i in iterations]
@@ -36,21 +37,21 @@ def test_grouping_brings_the_same_examples_with_similar_sizes_together(
         assert sorted(torch.cat(batches).tolist()) == sorted(together.tolist())
         spans = sorted((int(sizes[b].min()), int(sizes[b].max())) for b in batches)
         assert all(a[1] <= b[0] for a, b in pairwise(spans))
-    again = Draws(sizes, 3, draws.options)
+    again = Draws(sizes, Clock(3), draws.options)
     assert torch.equal(again.indices(2 * grouped + 1), draws.indices(2 * grouped + 1))
 
 
 def test_groups_come_in_random_order() -> None:
     """Small and large examples take turns: the learning rate falls for both alike."""
     sizes = torch.arange(1000)
-    draws = Draws(sizes, 3, TrainingOptions(batch_size=10, grouped=100))
+    draws = Draws(sizes, Clock(3), TrainingOptions(batch_size=10, grouped=100))
     means = [float(sizes[draws.indices(i)].float().mean()) for i in range(100)]
     assert sum(a < b for a, b in pairwise(means)) in range(30, 70)
 
 
 @given(st.integers(1, 40), st.integers(1, 13), st.integers(0, 5))
 def test_every_example_comes_once_per_epoch(examples: int, batch: int, seed: int) -> None:
-    draws = Draws(sizes_of(examples), 3, TrainingOptions(batch_size=batch, seed=seed))
+    draws = Draws(sizes_of(examples), Clock(3), TrainingOptions(batch_size=batch, seed=seed))
     iterations = -(-3 * examples // batch)
     order = torch.cat([draws.indices(i) for i in range(iterations)])[: 3 * examples]
     for epoch in order.split(examples):
@@ -58,10 +59,10 @@ def test_every_example_comes_once_per_epoch(examples: int, batch: int, seed: int
 
 
 def test_epochs_are_shuffled_anew() -> None:
-    draws = Draws(sizes_of(30), 3, TrainingOptions(batch_size=30))
+    draws = Draws(sizes_of(30), Clock(3), TrainingOptions(batch_size=30))
     assert not torch.equal(draws.indices(0), draws.indices(1))
     assert torch.equal(
-        draws.indices(0), Draws(sizes_of(30), 3, TrainingOptions(batch_size=30)).indices(0)
+        draws.indices(0), Draws(sizes_of(30), Clock(3), TrainingOptions(batch_size=30)).indices(0)
     )
 
 
@@ -76,8 +77,10 @@ def test_processes_share_the_batch_of_a_single_one(
     examples: int, processes: int, share: int, each: int, iteration: int
 ) -> None:
     options = TrainingOptions(batch_size=share * processes, steps_per_example=each)
-    alone = Draws(sizes_of(examples), 7, options)
-    parts = [Draws(sizes_of(examples), 7, options, rank, processes) for rank in range(processes)]
+    alone = Draws(sizes_of(examples), Clock(7), options)
+    parts = [
+        Draws(sizes_of(examples), Clock(7), options, rank, processes) for rank in range(processes)
+    ]
     together = torch.cat([part.indices(iteration) for part in parts])
     assert torch.equal(together, alone.indices(iteration))
     times = torch.cat([part.times(iteration).view(each, share) for part in parts], 1)
@@ -86,14 +89,16 @@ def test_processes_share_the_batch_of_a_single_one(
 
 def test_processes_have_different_noise() -> None:
     cpu = torch.device("cpu")
-    parts = [Draws(sizes_of(10), 7, TrainingOptions(batch_size=4), rank, 2) for rank in range(2)]
+    parts = [
+        Draws(sizes_of(10), Clock(7), TrainingOptions(batch_size=4), rank, 2) for rank in range(2)
+    ]
     streams = [torch.rand(4, generator=part.noise(i, cpu)) for part in parts for i in range(20)]
     assert len({tuple(s.tolist()) for s in streams}) == 40
 
 
 @pytest.mark.parametrize("each", [1, 2])
 def test_every_step_is_equally_likely_at_every_place_in_the_batch(each: int) -> None:
-    draws = Draws(sizes_of(100), 5, TrainingOptions(batch_size=2, steps_per_example=each))
+    draws = Draws(sizes_of(100), Clock(5), TrainingOptions(batch_size=2, steps_per_example=each))
     times = torch.stack([draws.times(i) for i in range(4000)])
     for place in range(2 * each):
         counts = torch.bincount(times[:, place], minlength=6)
@@ -108,7 +113,7 @@ def test_the_steps_of_an_example_are_spread_over_the_walk(
 ) -> None:
     """Each as often as any other, up to one; and no large gap between few of them."""
     options = TrainingOptions(batch_size=batch, steps_per_example=each)
-    times = Draws(sizes_of(20), steps, options).times(iteration).view(each, batch)
+    times = Draws(sizes_of(20), Clock(steps), options).times(iteration).view(each, batch)
     for own in times.T:
         counts = torch.bincount(own - 1, minlength=steps)
         assert int(counts.max() - counts.min()) <= 1
@@ -119,4 +124,4 @@ def test_the_steps_of_an_example_are_spread_over_the_walk(
 
 def test_uneven_shares_are_refused() -> None:
     with pytest.raises(ValueError, match="evenly"):
-        Draws(sizes_of(10), 3, TrainingOptions(batch_size=5), 0, 2)
+        Draws(sizes_of(10), Clock(3), TrainingOptions(batch_size=5), 0, 2)

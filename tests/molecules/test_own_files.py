@@ -10,6 +10,7 @@ from molfldd.errors import MolflddError, UsageError
 from molfldd.molecules.cached import cache_file
 from molfldd.molecules.datasets import load_file
 from molfldd.molecules.domain import MoleculeData
+from molfldd.molecules.files import looks_like_molecules
 from molfldd.molecules.own_files import file_source
 from molfldd.molecules.parsing import Rules
 from molfldd.molecules.splits import split
@@ -117,3 +118,11 @@ def test_the_report_says_what_was_skipped_and_what_is_left(
     assert f"my.smi: {len(chains) + 5} read, {len(chains) + 1} kept, 4 skipped" in error
     assert f"line {len(chains) + 3} C1CC" in error
     assert "atoms C O N Se O-; 1 to 42 per molecule" in error
+
+
+def test_what_a_file_holds_is_told_by_different_entries(tmp_path: Path) -> None:
+    diary, molecules = tmp_path / "diary.txt", tmp_path / "some.txt"
+    diary.write_text("".join(f"{who} went home .\n" for who in ["I"] * 9 + ["She", "He", "They"]))
+    molecules.write_text("CCO one\nCCN two\nsalt\n")
+    assert not looks_like_molecules(diary)
+    assert looks_like_molecules(molecules)

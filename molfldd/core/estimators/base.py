@@ -52,9 +52,6 @@ class Term:
         }
         return cls(diffusion, batch, t, forward.transition(batch, encoding, t), weights)
 
-    def __len__(self) -> int:
-        return len(self.batch)
-
     def repeat(self, times: int) -> Term:
         """The term ``times`` times over, from one pass over x."""
         return replace(
