@@ -153,7 +153,7 @@ class Model:
 
         Args:
             count: How many.
-            steps: A number of steps it was trained for; None for the first of them.
+            steps: A number of steps it was trained for; None for the one it draws in.
             seed: Same seed, same examples, whatever the batch size.
             batch_size: Examples computed at once.
 

@@ -5,11 +5,13 @@
 2. What learning the forward process costs: a step of both phases relative to one of conventional
    diffusion, by the samples of z_t and the steps per example that the gradient estimator takes.
 3. The optimizers: a step for the hidden matrices relative to one of AdamW, torch's own Muon too.
-4. Sampling: molecules per second in 10 steps against the same network in 100 and 500; the share of
-   the time that is not the network's: drawing, decoding to molecules, writing SMILES.
+4. Sampling: molecules per second of the same network in 10, 100 and 500 steps, and of the embedded
+   models; what share of the time the network takes, drawing from what it says (with the head, where
+   there is one), and decoding to molecules and writing SMILES. And the peak of memory.
 5. Growth: time of a training step and memory, by atoms per molecule.
 
-Random graphs stand for data, and random networks for trained ones; neither changes the cost.
+Random graphs stand for data, and random networks for trained ones but for the embedded models;
+neither changes the cost.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import multiprocessing
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
@@ -37,6 +39,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from molfldd import load_pretrained
 from molfldd.building import build_diffusion
 from molfldd.cli.diagnose import SUFFIXES
 from molfldd.cli.running import run_script
@@ -48,9 +51,9 @@ from molfldd.core.sampling import Sampler
 from molfldd.core.training import Trainer
 from molfldd.domain import Data
 from molfldd.engine import fast_precision
-from molfldd.model import Manner, Model
+from molfldd.model import Manner, Model, batches, pretrained
 from molfldd.molecules.domain import Molecules, bond_count
-from molfldd.molecules.files import write_molecules
+from molfldd.molecules.files import WRITERS
 from molfldd.molecules.vocabulary import Vocabulary
 from molfldd.storage import check_writable
 
@@ -61,6 +64,8 @@ SAMPLES_AND_STEPS = ((2, 1), (1, 1), (1, 2), (1, 4), (1, 8))
 GROWTH = (9, 20, 38, 60, 100)
 GROWTH_BATCH = 16
 STEPS = (10, 100, 500)
+BATCH = 500
+"""Molecules that are sampled at once."""
 
 console = Console(soft_wrap=True, highlight=False)
 
@@ -181,38 +186,76 @@ def random_model(steps: int, data: Data) -> Model:
     return Model(config, data.domain, sampler, "random", {}, Manner())
 
 
-class NetworkClock:
-    """CPU time spent in a module's forward pass."""
+class Clock:
+    """CPU time of the calling thread spent inside ``with`` blocks."""
 
-    def __init__(self, module: torch.nn.Module) -> None:
+    def __init__(self) -> None:
         self.seconds = 0.0
-        module.register_forward_pre_hook(self._start)
-        module.register_forward_hook(self._stop)
 
-    def _start(self, *_: object) -> None:
+    def __enter__(self) -> None:
         self.seconds -= time.thread_time()
 
-    def _stop(self, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.seconds += time.thread_time()
+
+    def watch(self, module: torch.nn.Module) -> None:
+        """Count the forward passes of a module."""
+        module.register_forward_pre_hook(lambda *_: self.__enter__())
+        module.register_forward_hook(lambda *_: self.__exit__())
+
+
+def sampling_costs(model: Model, count: int) -> tuple[float, float, float]:
+    """CPU seconds of the network, of drawing besides, and of decoding and writing SMILES."""
+    network, sampling, everything = Clock(), Clock(), Clock()
+    network.watch(model.sampler.reverse.network)
+
+    def molecules() -> Iterator[Any]:
+        for indices in batches(count, BATCH):
+            with sampling:
+                drawn = model.sampler.sample(0, indices)
+            yield from map(model.domain.usable, model.domain.samples(drawn))
+
+    with tempfile.TemporaryDirectory() as folder, everything:
+        WRITERS[".smi"](Path(folder) / "all.smi", molecules())
+    drawing = sampling.seconds - network.seconds
+    return network.seconds, drawing, everything.seconds - sampling.seconds
 
 
 def bench_sampling(count: int) -> None:
-    """Part 4; writes SMILES of everything drawn to a file, as ``molfldd sample`` does."""
+    """Part 4."""
     data = random_data(9, 1000)
-    table = Table("steps", "molecules per second", "relative", "outside the network")
+    models = {f"untrained, {steps} steps": random_model(steps, data) for steps in STEPS}
+    models |= {name: load_pretrained(name) for name in pretrained() if name.startswith("qm9")}
+    table = Table("model", "molecules per second", "relative", "network", "drawing", "writing")
     first = None
-    for steps in STEPS:
-        model = random_model(steps, data)
-        clock = NetworkClock(model.sampler.reverse.network)
-        drawn = count if steps == STEPS[0] else max(1, count * STEPS[0] // steps)
-        started = time.thread_time()
-        with tempfile.TemporaryDirectory() as folder:
-            write_molecules(Path(folder) / "all.smi", model.sample(drawn))
-        seconds = time.thread_time() - started
-        first = first or drawn / seconds
-        share = f"{100 * (1 - clock.seconds / seconds):.1f} %"
-        table.add_row(str(steps), f"{drawn / seconds:.0f}", f"{drawn / seconds / first:.3f}", share)
+    for name, model in models.items():
+        drawn = max(1, count * STEPS[0] // max(model.steps, STEPS[0]))
+        costs = sampling_costs(model, drawn)
+        rate = drawn / sum(costs)
+        first = first or rate
+        shares = [f"{100 * cost / sum(costs):.1f} %" for cost in costs]
+        table.add_row(name, f"{rate:.0f}", f"{rate / first:.3f}", *shares)
     console.print(table)
+    peaks = [(number, measured_alone(_peak, number)) for number in (count // 4, count)]
+    shown = ", ".join(f"{number:,} molecules {mebibytes:.0f} MiB" for number, mebibytes in peaks)
+    console.print(f"peak of memory of all of it, {BATCH} molecules at once: {shown}")
+
+
+def _peak(count: int, results: Any) -> None:
+    torch.set_num_threads(1)
+    sampling_costs(load_pretrained("qm9"), count)
+    results.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def measured_alone(measure: Callable[..., None], *arguments: object) -> Any:
+    """What a function puts into the queue it is given last, in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    results: Any = context.Queue()
+    process = context.Process(target=measure, args=(*arguments, results))
+    process.start()
+    found = results.get()
+    process.join()
+    return found
 
 
 def _growth(atoms: int, times: int, results: Any) -> None:
@@ -229,15 +272,10 @@ def _growth(atoms: int, times: int, results: Any) -> None:
 
 def bench_growth(times: int, picture: Path | None) -> None:
     """Part 5, each size in a process of its own, for its memory."""
-    context = multiprocessing.get_context("spawn")
-    table = Table("atoms", "pairs", "ms per molecule", "MiB for the step")
+    table = Table("atoms", "pairs", "ms per molecule at four steps", "MiB for the step")
     found: list[tuple[float, float]] = []
     for atoms in GROWTH:
-        results: Any = context.Queue()
-        process = context.Process(target=_growth, args=(atoms, times, results))
-        process.start()
-        seconds, memory = results.get()
-        process.join()
+        seconds, memory = measured_alone(_growth, atoms, times)
         found.append((seconds, memory))
         per_molecule = f"{1000 * seconds / GROWTH_BATCH:.1f}"
         table.add_row(str(atoms), str(atoms * (atoms - 1) // 2), per_molecule, f"{memory:.0f}")

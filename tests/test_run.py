@@ -46,7 +46,8 @@ def test_a_gradient_that_is_not_finite_ends_the_run_and_keeps_the_last_state(
 
     monkeypatch.setattr(run, "save", save_then_poison)
     with pytest.raises(
-        MolflddError, match=r"gradient of 'reverse' is nan after 2 iterations; resume from the state"
+        MolflddError,
+        match=r"gradient of 'reverse' is nan after 2 iterations; resume from the state",
     ):
         run.train(Console(file=io.StringIO()))
     again = tiny_run(tmp_path / "run")

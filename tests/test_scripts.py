@@ -49,6 +49,14 @@ def test_a_power_law_is_found_and_extrapolated(
     assert "| 100 |  | 0.116 |" in printed
 
 
+def test_the_bench_shares_out_the_time_of_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    bench = importlib.import_module("bench")
+    model = bench.random_model(2, bench.random_data(3, 10))
+    network, drawing, writing = bench.sampling_costs(model, 4)
+    assert min(network, drawing, writing) > 0
+
+
 @pytest.fixture
 def qm9_table(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(SCRIPTS))

@@ -3,9 +3,7 @@
 import csv
 import gzip
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
@@ -14,12 +12,10 @@ from rdkit import Chem
 from rdkit.Chem import Draw, rdDepictor
 from rdkit.rdBase import BlockLogs
 
-from molfldd import storage
 from molfldd.errors import MolflddError, UsageError
 from molfldd.messages import say
-from molfldd.molecules.codec import parse_smiles, to_smiles
+from molfldd.molecules.codec import canonical_smiles, parse_smiles
 from molfldd.molecules.report import ParseReport
-from molfldd.storage import atomic_path
 
 PICTURE_MOLECULES = 24
 """A picture shows at most this many molecules."""
@@ -29,121 +25,70 @@ _PICTURE_CELL = (200, 200)
 _draw_grid: Callable[..., Any] = Draw.MolsToGridImage
 
 
-@dataclass(frozen=True)
-class WriteSummary:
-    """How many molecules a file got, and how many were left out of it."""
-
-    written: int
-    skipped: int
+Molecules = Iterable[Chem.Mol | None]
+"""Molecules as `molfldd.molecules.domain.Molecules.usable` gives them: sanitized, or None."""
 
 
-def _valid(mols: Iterable[Chem.Mol | None]) -> Iterator[tuple[Chem.Mol, str] | None]:
-    """Each molecule, sanitized, with its SMILES; None for one that is missing or not valid."""
-    for mol in mols:
-        smiles = None if mol is None else to_smiles(mol)
-        if mol is None or smiles is None:
-            yield None
-        else:
-            clean = Chem.Mol(mol)
-            Chem.SanitizeMol(clean)
-            yield clean, smiles
+def _write_sdf(path: Path, mols: Molecules) -> None:
+    """A record with 2D coordinates (angstrom) and the property SMILES per valid molecule.
 
-
-def _write_each(
-    mols: Iterable[Chem.Mol | None], write: Callable[[Chem.Mol, str], object]
-) -> WriteSummary:
-    """Call `write` with each valid molecule and its SMILES, and count."""
-    counts: Counter[bool] = Counter()
-    for entry in _valid(mols):
-        counts[entry is not None] += 1
-        if entry is not None:
-            write(*entry)
-    return WriteSummary(counts[True], counts[False])
-
-
-def _write_sdf(path: Path, mols: Iterable[Chem.Mol | None]) -> WriteSummary:
-    """RDKit makes the text but does not write it: its writer says nothing of a full disk."""
+    RDKit makes the text but does not write it: its writer says nothing of a full disk.
+    """
     with path.open("w", encoding="utf-8") as file:
-
-        def write(mol: Chem.Mol, smiles: str) -> None:
-            rdDepictor.Compute2DCoords(mol)
-            mol.SetProp("SMILES", smiles)
-            file.write(Chem.SDWriter.GetText(mol))
-
-        return _write_each(mols, write)
+        for mol in filter(None, mols):
+            record = Chem.Mol(mol)
+            rdDepictor.Compute2DCoords(record)
+            record.SetProp("SMILES", canonical_smiles(mol))
+            file.write(Chem.SDWriter.GetText(record))
 
 
-def _write_smi(path: Path, mols: Iterable[Chem.Mol | None]) -> WriteSummary:
+def _write_smi(path: Path, mols: Molecules) -> None:
+    """A stereo-free canonical SMILES per valid molecule."""
     with path.open("w", encoding="utf-8") as file:
-        return _write_each(mols, lambda _, smiles: file.write(f"{smiles}\n"))
+        file.writelines(f"{canonical_smiles(mol)}\n" for mol in mols if mol is not None)
 
 
-def _write_csv(path: Path, mols: Iterable[Chem.Mol | None]) -> WriteSummary:
-    index = -1
+def _write_csv(path: Path, mols: Molecules) -> None:
+    """index, smiles, valid (0 or 1) for every molecule."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["index", "smiles", "valid"])
-        for index, entry in enumerate(_valid(mols)):
-            writer.writerow([index, entry[1] if entry else "", int(entry is not None)])
-    return WriteSummary(index + 1, 0)
+        for index, mol in enumerate(mols):
+            smiles = "" if mol is None else canonical_smiles(mol)
+            writer.writerow([index, smiles, int(mol is not None)])
 
 
-def _grid(mols: Iterable[Chem.Mol | None], use_svg: bool) -> tuple[Any, WriteSummary]:
-    """RDKit's picture of the first valid molecules: SVG text or a PIL image."""
-    entries = list(_valid(mols))
-    shown = list(islice((entry for entry in entries if entry), PICTURE_MOLECULES))
+def _grid(mols: Molecules, use_svg: bool) -> Any:
+    """RDKit's picture of the first valid molecules, SVG text or a PIL image; all are drawn from."""
+    shown = [mol for mol in mols if mol is not None][:PICTURE_MOLECULES]
     if not shown:
         raise MolflddError("there is no valid molecule to draw; write a .csv to see all of them")
-    picture = _draw_grid(
-        [mol for mol, _ in shown],
-        legends=[smiles for _, smiles in shown],
+    return _draw_grid(
+        shown,
+        legends=list(map(canonical_smiles, shown)),
         molsPerRow=min(_PICTURE_COLUMNS, len(shown)),
         subImgSize=_PICTURE_CELL,
         useSVG=use_svg,
         returnPNG=False,
     )
-    return picture, WriteSummary(len(shown), len(entries) - len(shown))
 
 
-def _write_png(path: Path, mols: Iterable[Chem.Mol | None]) -> WriteSummary:
-    image, summary = _grid(mols, use_svg=False)
-    image.save(path, format="PNG")
-    return summary
+def _write_png(path: Path, mols: Molecules) -> None:
+    _grid(mols, use_svg=False).save(path, format="PNG")
 
 
-def _write_svg(path: Path, mols: Iterable[Chem.Mol | None]) -> WriteSummary:
-    text, summary = _grid(mols, use_svg=True)
-    path.write_text(text, encoding="utf-8")
-    return summary
+def _write_svg(path: Path, mols: Molecules) -> None:
+    path.write_text(_grid(mols, use_svg=True), encoding="utf-8")
 
 
-WRITERS: dict[str, Callable[[Path, Iterable[Chem.Mol | None]], WriteSummary]] = {
+WRITERS: dict[str, Callable[[Path, Molecules], None]] = {
     ".sdf": _write_sdf,
     ".smi": _write_smi,
     ".csv": _write_csv,
     ".png": _write_png,
     ".svg": _write_svg,
 }
-"""The writer of each suffix."""
-
-
-def check_writable(path: Path) -> None:
-    """Raise `UsageError` if `write_molecules` could not write this path; writes nothing."""
-    storage.check_writable(path, WRITERS)
-
-
-def write_molecules(path: Path, mols: Iterable[Chem.Mol | None]) -> WriteSummary:
-    """Write molecules to a file whose suffix names the format; all of it or nothing.
-
-    ``.sdf``: a record with 2D coordinates (angstrom) and the property SMILES per valid molecule.
-    ``.smi``: a stereo-free canonical SMILES per valid molecule. ``.csv``: index, smiles, valid (0
-    or 1) for every molecule. ``.png``, ``.svg``: the first `PICTURE_MOLECULES` valid molecules.
-    A molecule is valid if it is not None, has atoms and passes sanitization; it may come
-    unsanitized. Raises what `check_writable` raises, and `MolflddError` for an empty picture.
-    """
-    check_writable(path)
-    with atomic_path(path) as temporary:
-        return WRITERS[path.suffix.lower()](temporary, mols)
+"""The writer of each suffix; pictures raise `MolflddError` where there is nothing to show."""
 
 
 def _lines(file: TextIO, column: str | None) -> Iterator[str]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from molfldd.errors import UsageError
-from molfldd.storage import atomic_path
 
 SENTENCES = tuple(f"sentence{number}" for number in range(1, 6))
 """Columns of the official ROCStories csv that make up a story."""
@@ -74,11 +73,7 @@ def one_line(text: str) -> str:
     return text.replace("\r", " ").replace("\n", " ")
 
 
-def write_texts(path: Path, texts: Iterable[str]) -> int:
-    """Write one text a line, all of them or nothing; how many there were."""
-    count = 0
-    with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
-        for text in texts:
-            file.write(f"{one_line(text)}\n")
-            count += 1
-    return count
+def write_texts(path: Path, texts: Iterable[str]) -> None:
+    """One text a line."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(f"{one_line(text)}\n" for text in texts)
