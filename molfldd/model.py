@@ -101,9 +101,18 @@ class Model:
                 f"elements of {self.domain.plural} cannot be drawn '{joint}'; known are: "
                 f"{', '.join(known)}"
             )
-        model = replace(self.in_steps(manner.steps), manner=manner)
-        model.sampler.joint, model.sampler.sharpness = known[joint], _sharpness(manner)
-        return model
+        sampler = copy(self.sampler)
+        sampler.joint, sampler.sharpness = known[joint], _sharpness(manner)
+        sampler.steps = self._walk(manner.steps)
+        return replace(self, sampler=sampler, manner=manner)
+
+    def _walk(self, steps: int | None) -> int:
+        """So many steps, if it was trained for them; its first number for None."""
+        walks = self.sampler.reverse.clock.walks
+        if steps is not None and steps not in walks:
+            known = ", ".join(str(walk) for walk in sorted(walks))
+            raise UsageError(f"this model was not trained for {steps} steps; it has: {known}")
+        return steps or walks[0]
 
     @property
     def joint(self) -> str:
@@ -117,20 +126,6 @@ class Model:
         """How it draws, for reports."""
         chosen = asdict(self.sampler.sharpness)
         return {"joint": self.joint, **chosen, "steps": self.steps}
-
-    def in_steps(self, steps: int | None) -> Model:
-        """A copy that samples in so many steps; in as many as it did for None.
-
-        Raises:
-            UsageError: if it was not trained for them.
-        """
-        walks = self.sampler.reverse.clock.walks
-        if steps is not None and steps not in walks:
-            known = ", ".join(str(walk) for walk in sorted(walks))
-            raise UsageError(f"this model was not trained for {steps} steps; it has: {known}")
-        sampler = copy(self.sampler)
-        sampler.steps = steps or self.steps
-        return replace(self, sampler=sampler)
 
     def stream(self, count: int, *, seed: int = 0, batch_size: int = 500) -> Iterator[list[Any]]:
         """``count`` decoded examples in batches, in constant memory."""
@@ -160,7 +155,7 @@ class Model:
         Raises:
             UsageError: for steps the model was not trained for, or numbers below 1.
         """
-        drawn = self.in_steps(steps).stream(count, seed=seed, batch_size=batch_size)
+        drawn = self.drawing(Manner(steps=steps)).stream(count, seed=seed, batch_size=batch_size)
         return [example for batch in drawn for example in batch]
 
     def trajectories(

@@ -85,17 +85,16 @@ def _surprise(
     generator: torch.Generator,
 ) -> Tensor:
     """sum_i (p_t - p_s) / p_a c(z_a) for a draw of z_a, (B,); at a = 1 the cost of a step."""
-    way = {
-        name: p_s + a[:, None] * (step.masked_t[name] - p_s) for name, p_s in step.masked_s.items()
-    }
+    gap = {name: step.masked_t[name] - p_s for name, p_s in step.masked_s.items()}
+    way = {name: p_s + a[:, None] * gap[name] for name, p_s in step.masked_s.items()}
     part = MaskingTransition(step.codes, step.masked_s, way, step.prior)
     z, reverse = part.draw(generator), diffusion.reverse
     nearest = torch.where((a < 0.5) & (reverse.clock.index(t) > 1), t - 1, t)
     features = reverse.features(step.prior.onehot(z), batch.mask, nearest)
-    stays, masked, total = part.stays_masked(), part.is_masked(z), torch.zeros_like(a)
+    masked, total = part.is_masked(z), torch.zeros_like(a)
     for name in features.shared:
         hidden = masked[name] & batch.mask[name]
         example, x = hidden.nonzero()[:, 0], batch.codes[name][hidden]
         cost = cross_entropy(reverse.read(features, name, hidden)[0, :, :-1], x, reduction="none")
-        total = total.index_add(0, example, (1 - stays[name][hidden]) * cost / a[example])
+        total = total.index_add(0, example, (gap[name] / way[name])[hidden] * cost)
     return total

@@ -12,6 +12,7 @@ from torch import Tensor
 from molfldd.core.blocks import Batch, SizeDistribution
 from molfldd.core.bound import categorical_kl, step_kl
 from molfldd.core.diffusion import Diffusion
+from molfldd.core.forward import MaskingTransition, Transition
 
 ALIKE = 0.01
 """The share of its largest entropy that a masking process with an order at least gives up."""
@@ -107,17 +108,16 @@ class _Tally:
     """Sums over examples of what one step and block of a report is made of."""
 
     def __init__(self) -> None:
-        self.kl = self.prior = self.kept = self.entropy = self.elements = 0.0
+        self.kl = self.kept = self.entropy = self.elements = 0.0
         self.positions = torch.zeros(0)
         self.u_t = torch.zeros(0, 0)
         self.entropies = torch.zeros(0)
 
-    def add(self, kl: Tensor, u_t: Tensor, codes: Tensor, mask: Tensor, prior: Tensor) -> None:
-        """Count a batch: KL (B,), marginals (B, n, S), data and mask (B, n), prior (S,)."""
+    def add(self, kl: Tensor, u_t: Tensor, codes: Tensor, mask: Tensor) -> None:
+        """Count a batch: KL (B,), marginals (B, n, S), data and mask (B, n)."""
         same = u_t.gather(-1, codes.unsqueeze(-1)).squeeze(-1)
         spread = torch.where(mask, entropy(u_t), 0.0)
         self.kl += float(kl.sum())
-        self.prior += float(categorical_kl(u_t, prior.to(u_t).clamp(min=1e-38).log())[mask].sum())
         self.kept += float(same[mask].sum())
         self.entropy += float(spread.sum())
         self.elements += float(mask.sum())
@@ -140,6 +140,16 @@ def _grow(total: Tensor, more: Tensor) -> Tensor:
     if len(more):
         total[: len(more)] += more
     return total
+
+
+def _prior_kl(diffusion: Diffusion, batch: Batch, last: Transition | MaskingTransition) -> float:
+    """KL(q(z_T | x) || p(z_T)) summed over a batch, from the transition of the last step."""
+    found = 0.0
+    for name, probs in diffusion.prior.probs.items():
+        u_t = last.u_t[name]
+        kl = categorical_kl(u_t, probs.to(u_t).clamp(min=1e-38).log())
+        found += float(kl[batch.mask[name]].sum())
+    return found
 
 
 @torch.no_grad()
@@ -165,8 +175,7 @@ def evaluate_bound(
     walk = diffusion.clock.steps(steps or diffusion.clock.walks[0])
     names = tuple(block.name for block in diffusion.blocks)
     tallies = [[_Tally() for _ in names] for _ in walk]
-    prior = diffusion.prior.probs
-    size_term, count = 0.0, 0
+    prior_term, size_term, count = 0.0, 0.0, 0
     for batch in batches:
         count += len(batch)
         size_term -= float(sizes.log_prob(batch.sizes.cpu()).sum())
@@ -178,7 +187,8 @@ def evaluate_bound(
             kl = step_kl(diffusion, batch, transition, z, t, generator)
             for name, tally in zip(names, row, strict=True):
                 u_t, codes, mask = transition.u_t[name], batch.codes[name], batch.mask[name]
-                tally.add(kl[name], u_t, codes, mask, prior[name])
+                tally.add(kl[name], u_t, codes, mask)
+        prior_term += _prior_kl(diffusion, batch, transition)
     if count == 0:
         raise ValueError("the bound needs at least one example")
 
@@ -188,7 +198,7 @@ def evaluate_bound(
     return BoundReport(
         blocks=names,
         kl=table(lambda tally: tally.kl / count),
-        prior=sum(tally.prior for tally in tallies[-1]) / count,
+        prior=prior_term / count,
         size=size_term / count,
         kept=table(lambda tally: tally.kept / max(tally.elements, 1.0)),
         entropy=table(lambda tally: tally.entropy / max(tally.elements, 1.0)),

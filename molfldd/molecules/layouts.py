@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from molfldd.core.blocks import Masks
-from molfldd.nn.segments import Segments
+from molfldd.molecules.segments import Segments
 
 
 class Layout(Protocol):

@@ -11,7 +11,7 @@ from rich.console import Console
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.engine import Engine
 from molfldd.log import LOG
-from molfldd.model import load_model
+from molfldd.model import Manner, load_model
 from molfldd.molecules.store import MoleculeDataset
 from molfldd.run import MODEL, Run
 
@@ -39,7 +39,11 @@ def test_its_header_and_log_tell_of_all(trained: Path) -> None:
 def test_it_samples_in_as_many_steps_as_it_is_asked_for(trained: Path) -> None:
     model = load_model(trained / MODEL)
     lengths = {
-        steps: len(model.in_steps(steps).sampler.sample(0, [0], keep_trajectory=True).trajectory)
+        steps: len(
+            model.drawing(Manner(steps=steps))
+            .sampler.sample(0, [0], keep_trajectory=True)
+            .trajectory
+        )
         for steps in (None, 3, 2)
     }
     assert lengths == {None: 4, 3: 4, 2: 3}
@@ -61,7 +65,10 @@ def test_its_scores_are_those_of_the_steps(molfldd: Command, trained: Path, tmp_
     bounds = {3: metrics["bound"], 2: metrics["other_bounds"]["2"]}
     for steps in (3, 2):
         report = tmp_path / f"{steps}.json"
-        assert load_model(trained / MODEL).in_steps(steps).recorded["bound"] == bounds[steps]
+        assert (
+            load_model(trained / MODEL).drawing(Manner(steps=steps)).recorded["bound"]
+            == bounds[steps]
+        )
         more = ("--num", 300, "--reference", "none", "--steps", steps, "--out", report)
         assert molfldd("evaluate", trained / MODEL, *more).code == 0
         found[steps] = json.loads(report.read_text())

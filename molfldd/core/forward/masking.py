@@ -97,9 +97,9 @@ class MaskingForward(ForwardProcess):
         super().__init__(blocks, prior, steps)
         if not 0 < even <= 1:
             raise ValueError(f"the even share of the pace must lie in (0, 1], got {even}")
-        for block in blocks:
-            if prior.states(block.name) != block.categories + 1:
-                raise ValueError("learned masking needs an absorbing prior")
+        beyond = all(prior.states(block.name) == block.categories + 1 for block in blocks)
+        if not (beyond and prior.absorbing):
+            raise ValueError("learned masking needs an absorbing prior")
         states = {block.name: prior.states(block.name) for block in blocks}
         self.network = network(states, self.channels())
         self.even = even

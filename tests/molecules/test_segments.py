@@ -10,7 +10,7 @@ import torch
 import torch_geometric.typing
 from torch import Tensor
 
-from molfldd.nn.segments import Segments
+from molfldd.molecules.segments import Segments
 
 LENGTHS = [3, 1, 4, 2]
 with_torch_scatter = pytest.param(
