@@ -1,11 +1,14 @@
-"""Files from the web: checked, tried again, taken from mirrors, and whole or not there."""
+"""Files from the web: checked, resumed, taken from mirrors, and whole or not there."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from molfldd.errors import MolflddError
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 _WAITS = (0.0, 1.0, 4.0)
 """Seconds before each round over the addresses."""
 _TIMEOUT = 30
-_CHUNK = 2**20
+_CHUNK = 2**16
 
 
 @dataclass(frozen=True)
@@ -40,18 +43,26 @@ class Download:
 def fetch(download: Download) -> Path:
     """Path of the file in the cache, downloaded if it is not yet there.
 
-    An address that fails is tried again later, unless the file is not there or is another one.
+    An address that fails is tried again later, unless the file is not there or is another one; what
+    broke off is resumed where the server can do that.
 
     Raises:
         MolflddError: if no address gives the file, or if the cache cannot be written; nothing
             is left in the cache then.
     """
+    with TemporaryDirectory() as folder:
+        return _fetch(download, Path(folder))
+
+
+def _fetch(download: Download, parts: Path) -> Path:
+    """See ``fetch``; what came before a connection broke off is kept in the folder ``parts``."""
     failures: dict[str, str] = {}
     addresses = list(download.urls)
     for wait in _WAITS:
         time.sleep(wait)
         for url in list(addresses):
-            path, failure, is_final = _attempt(download, url)
+            part = parts / str(download.urls.index(url))
+            path, failure, is_final = _attempt(download, url, part)
             if path is not None:
                 return path
             failures[url] = failure
@@ -63,12 +74,12 @@ def fetch(download: Download) -> Path:
     raise MolflddError(f"cannot download {download.name} ({reasons}); {download.otherwise}")
 
 
-def _attempt(download: Download, url: str) -> tuple[Path | None, str, bool]:
+def _attempt(download: Download, url: str, part: Path) -> tuple[Path | None, str, bool]:
     """The file, or why not and whether it is no use to try the address again."""
     import requests
 
     try:
-        return _retrieve(download, url), "", False
+        return _retrieve(download, url, part), "", False
     except requests.HTTPError as error:
         return None, str(error).partition(" for url")[0], 400 <= _status(error) < 500
     except requests.RequestException as error:
@@ -96,21 +107,41 @@ def _explain(error: Exception) -> str:
     return "no connection" if isinstance(error, ConnectionError) else " ".join(str(error).split())
 
 
-def _retrieve(download: Download, url: str) -> Path:
+def _retrieve(download: Download, url: str, part: Path) -> Path:
     import pooch
-    from tqdm import tqdm
 
     pooch.get_logger().setLevel(logging.WARNING)
-    bar = tqdm(total=1, desc=download.name, unit="B", unit_scale=True, leave=False, disable=None)
-    with bar:
-        return Path(
-            pooch.retrieve(
-                url,
-                known_hash=download.sha256,
-                fname=download.name,
-                path=cache_directory() / "downloads",
-                downloader=pooch.HTTPDownloader(
-                    progressbar=bar, chunk_size=_CHUNK, timeout=_TIMEOUT
-                ),
-            )
+    return Path(
+        pooch.retrieve(
+            url,
+            known_hash=download.sha256,
+            fname=download.name,
+            path=cache_directory() / "downloads",
+            downloader=partial(_go_on, part),
         )
+    )
+
+
+def _go_on(part: Path, url: str, output: str, _: object) -> None:
+    """Download the rest of a file, of which ``part`` holds what has come so far, as pooch asks."""
+    import requests
+
+    done = part.stat().st_size if part.exists() else 0
+    headers = {"Range": f"bytes={done}-"} if done else {}
+    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+        response.raise_for_status()
+        resumed = response.status_code == requests.codes.partial_content
+        _append(response, part, done if resumed else 0)
+    shutil.move(part, output)
+
+
+def _append(response: requests.Response, part: Path, done: int) -> None:
+    """Write what comes behind the first bytes of a file, with a progress bar."""
+    from tqdm import tqdm
+
+    total = done + int(response.headers.get("Content-Length", 0)) or None
+    bar = tqdm(total=total, initial=done, unit="B", unit_scale=True, leave=False, disable=None)
+    with bar, part.open("ab") as file:
+        file.truncate(done)
+        for chunk in response.iter_content(_CHUNK):
+            bar.update(file.write(chunk))

@@ -40,6 +40,16 @@ def dropped(handler: BaseHTTPRequestHandler) -> None:
     handler.close_connection = True
 
 
+def rest(handler: BaseHTTPRequestHandler) -> None:
+    """From the byte on that is asked for."""
+    start = int(handler.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+    assert 0 < start < len(CONTENT)
+    handler.send_response(206)
+    handler.send_header("Content-Length", str(len(CONTENT) - start))
+    handler.end_headers()
+    handler.wfile.write(CONTENT[start:])
+
+
 def missing(handler: BaseHTTPRequestHandler) -> None:
     handler.send_error(404)
 
@@ -121,9 +131,12 @@ def test_the_mirror_is_used_when_the_first_address_fails(
     assert files(cache) == [path]
 
 
-@pytest.mark.parametrize("first", [broken, dropped])
-def test_what_may_pass_is_tried_again(server: Server, cache: Path, first: Answer) -> None:
-    assert fetch(wanted(server.will("a", first, whole))).read_bytes() == CONTENT
+@pytest.mark.parametrize(("first", "then"), [(broken, whole), (dropped, whole), (dropped, rest)])
+def test_what_may_pass_is_tried_again(
+    server: Server, cache: Path, first: Answer, then: Answer
+) -> None:
+    """A server that can resume has to send the rest alone; another sends all of it again."""
+    assert fetch(wanted(server.will("a", first, then))).read_bytes() == CONTENT
     assert server.asked == ["/a", "/a"]
 
 
