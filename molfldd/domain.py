@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -17,19 +17,10 @@ from molfldd.core.blocks import Batch, Block, Codes, Examples
 from molfldd.core.joint import JointDraw, balanced
 from molfldd.core.sampling import Samples
 from molfldd.errors import UsageError
+from molfldd.report import Report
 
 Writer = Callable[[Path, Iterable[Any]], object]
 """Writes what ``Domain.usable`` gave for each example (None too) to a file of one format."""
-
-
-class Report(Protocol):
-    """Scores of generated examples with the protocol they depend on."""
-
-    def table(self) -> Any:
-        """What ``rich`` prints."""
-
-    def to_json(self) -> dict[str, object]:
-        """The same as plain JSON data."""
 
 
 class Domain(ABC):

@@ -15,11 +15,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -31,7 +31,6 @@ from molfldd.config import Config, override, parse_config, read_recipe
 from molfldd.engine import Engine
 from molfldd.errors import UsageError
 from molfldd.model import load_model
-from molfldd.molecules.evaluation import Report
 from molfldd.run import MODEL, Run
 
 LEARNING = 0.55
@@ -211,8 +210,7 @@ def scores(path: Path, steps: int, num: int) -> dict[str, float | None]:
     model = load_model(path)
     drawn = model.sample(num, steps=steps)
     report = model.domain.evaluate([drawn], model.config.data, model.metrics, None)
-    found = asdict(cast(Report, report).scores)
-    return {name: found[name] for name in ("valid", "unique", "fcd")}
+    return {name: report.mean[name] for name in ("valid", "unique", "fcd")}
 
 
 def study_results(path: Path) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ def point(argument: str, score: str) -> tuple[float, float]:
     hours, _, path = argument.partition("=")
     try:
         report = json.loads(Path(path).read_text(encoding="utf-8"))
-        return float(hours), float((report.get("mean") or report["scores"])[score])
+        return float(hours), float(report["mean"][score])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"cannot read '{argument}' ({error!r}); write HOURS=FILE, a report of molfldd evaluate"

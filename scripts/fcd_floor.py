@@ -3,7 +3,7 @@
 This is the least that any model can be expected to reach with as many samples.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import fmean, stdev
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from molfldd.molecules.domain import comparison_with
 from molfldd.molecules.fcd import content_hash, fcd
 
 
-def floor(train: list[str], test: list[str], samples: int, seeds: int) -> Iterator[float]:
+def floor(train: Sequence[str], test: Sequence[str], samples: int, seeds: int) -> Iterator[float]:
     """FCD of so many training molecules drawn without replacement, for seeds 0, 1, ..."""
     for seed in range(seeds):
         rows = np.random.default_rng(seed).choice(len(train), samples, replace=False)

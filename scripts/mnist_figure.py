@@ -26,10 +26,11 @@ from molfldd.core.report import evaluate_bound
 from molfldd.domain import Data
 from molfldd.errors import MolflddError
 from molfldd.images.domain import Images
-from molfldd.images.evaluation import ImageReport, evaluate
+from molfldd.images.evaluation import SCORES, evaluate
 from molfldd.images.files import grid, square
 from molfldd.images.network import PIXELS
 from molfldd.model import Manner, Model, load_diffusion, load_model, pretrained_path
+from molfldd.report import Report, Scores
 from molfldd.storage import check_writable
 
 TRAJECTORIES, SAMPLES, SCHEDULES = 6, 64, 5
@@ -47,7 +48,7 @@ class Side:
     model: Model
     diffusion: Diffusion
     data: Data
-    report: ImageReport
+    report: Report
 
 
 def load_side(name: str, checkpoint: str, num: int, seed: int, joint: str | None) -> Side:
@@ -121,10 +122,8 @@ def draw_generation(axes: Any, side: Side, seed: int) -> None:
     states = [state for row in trajectories for state in row]
     greys = {"cmap": "gray", "vmin": 0, "vmax": 255}
     picture(axes[0], grid(states, model.steps + 1), f"{side.name}: {model.steps} steps", **greys)
-    scores = (
-        f"{report.bits_per_dim:.4f} bits/dim, Fréchet {report.mean.frechet:.2f}, "
-        f"{100 * report.mean.recognizable:.1f} % recognizable"
-    )
+    bound, distance, recognizable = _cells(report.mean)
+    scores = f"{bound} bits/dim, Fréchet {distance}, {recognizable} recognizable"
     picture(axes[1], square(model.sample(SAMPLES, seed=seed)), scores, **greys)
 
 
@@ -153,9 +152,8 @@ def show_scores(sides: tuple[Side, Side]) -> None:
     """The numbers of both models, and how masking depends on the surroundings of a pixel."""
     table = Table("", "bits/dim", "Fréchet distance", "recognizable")
     for side in sides:
-        report = side.report
-        table.add_row(side.name, f"{report.bits_per_dim:.4f}", *_scores(report.mean))
-    table.add_row("real images", "-", *_scores(sides[0].report.floor))
+        table.add_row(side.name, *_cells(side.report.mean))
+    table.add_row("real images", *_cells(sides[0].report.floor or {}))
     console.print(table)
     console.print("\n".join(sides[0].report.protocol.lines()))
     for kind, values in by_surroundings(sides[0]).items():
@@ -163,8 +161,8 @@ def show_scores(sides: tuple[Side, Side]) -> None:
         console.print(f"learned P(mask) of {kind} pixels at t = T - 1, ..., 1: {steps}")
 
 
-def _scores(scores: Any) -> tuple[str, str]:
-    return f"{scores.frechet:.3f}", f"{100 * scores.recognizable:.2f} %"
+def _cells(scores: Scores) -> list[str]:
+    return [kind.cell(scores.get(name)) for name, kind in SCORES.items()]
 
 
 def main(

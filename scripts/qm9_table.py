@@ -116,15 +116,11 @@ def model_row(name: str, steps: int, num: int, seeds: int, reference: list[str])
     """An embedded model or a checkpoint in so many steps, sampled in its own manner and scored."""
     model = load_model(pretrained_path(name)).drawing(Manner(steps=steps))
     draws = Draws(model, num, seeds, reference)
-    report = model.domain.evaluate(draws, model.config.data, model.recorded, None).to_json()
-    mean = {
-        **_mapping(report, "mean" if seeds > 1 else "scores"),
-        "fcd_gdss": fmean(draws.distances),
-    }
-    spread = _mapping(report, "spread") if seeds > 1 else {}
+    report = model.domain.evaluate(draws, model.config.data, model.recorded, None)
+    mean = {**report.mean, "fcd_gdss": fmean(draws.distances)}
     series = EMBEDDED if name in pretrained() else name
     per_thousand = 1000 * fmean(draws.seconds) / num
-    return Row(f"`{name}`, {manner(model)}", series, str(steps), mean, spread, per_thousand)
+    return Row(f"`{name}`, {manner(model)}", series, str(steps), mean, report.spread, per_thousand)
 
 
 def manner(model: Model) -> str:
@@ -161,17 +157,11 @@ def report_row(label: str, path: Path) -> Row:
     name, _, steps = label.rpartition(":")
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        scores, seconds = report.get("mean") or report["scores"], report.get("seconds")
+        mean, spread, seconds = report["mean"], report["spread"], report.get("seconds")
         per_thousand = 1000 * fmean(seconds) / report["protocol"]["samples"] if seconds else None
-        return Row(name, name, steps, scores, report.get("spread", {}), per_thousand)
+        return Row(name, name, steps, mean, spread, per_thousand)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"cannot read the report {path}: {error!r}") from error
-
-
-def _mapping(report: Mapping[str, object], key: str) -> dict[str, float | None]:
-    found = report[key]
-    assert isinstance(found, Mapping)
-    return dict(found)
 
 
 def points(rows: list[Row]) -> dict[str, list[Row]]:

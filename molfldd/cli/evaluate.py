@@ -23,8 +23,8 @@ from molfldd.cli.generation import (
 from molfldd.errors import UsageError
 
 if TYPE_CHECKING:
-    from molfldd.domain import Report
     from molfldd.parallel import Drawer
+    from molfldd.report import Report
 
 
 def evaluate(

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from molfldd.core.blocks import Block, Codes, Examples
 from molfldd.core.joint import JointDraw, Smooth
-from molfldd.domain import Data, Domain, Report, Writer
+from molfldd.domain import Data, Domain, Writer
 from molfldd.errors import UsageError
 from molfldd.images.datasets import DATASETS, ImageData, LabelledImages, load_dataset
 from molfldd.images.evaluation import evaluate, judge_of
 from molfldd.images.files import MASKED, TRAJECTORY_WRITERS, WRITERS, Picture, as_text
 from molfldd.images.network import PIXELS, PatchTransformer, PatchTransformerConfig
+from molfldd.report import Report
 
 _GREYS = np.array([0, 255, MASKED], np.uint8)
 """How black, white and masked pixels are shown."""

@@ -6,17 +6,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from molfldd.errors import UsageError
 from molfldd.images.classifier import Classifier, classifier_of
 from molfldd.images.datasets import ImageData, ImageDataset, load_dataset
 from molfldd.images.files import MASKED, Picture
 from molfldd.metrics import Statistics, frechet_distance
+from molfldd.report import Report, Score, share
 
 CONFIDENT = 0.9
 """An image is recognizable if the classifier gives one class more than this probability."""
@@ -118,54 +117,12 @@ class Protocol:
         ]
 
 
-@dataclass(frozen=True)
-class ImageReport:
-    """Scores of the images of one or several sampling seeds.
-
-    Attributes:
-        bits_per_dim: Bound on -log2 p(x) per pixel on held-out images, as the checkpoint has
-            recorded it; None if it has not.
-        mean: Means over the seeds.
-        spread: Standard deviations (n - 1) over the seeds; None for a single one.
-        floor: What as many training images get.
-        runs: Number of seeds.
-        protocol: What all this depends on.
-    """
-
-    bits_per_dim: float | None
-    mean: Scores
-    spread: Scores | None
-    floor: Scores
-    runs: int
-    protocol: Protocol
-
-    def to_json(self) -> dict[str, object]:
-        """Nested mapping of numbers, strings and None, for a JSON file."""
-        return asdict(self)
-
-    def table(self) -> Table:
-        """Scores, floors and what they mean, with the protocol as caption."""
-        lines = [f"{self.runs} runs: mean ± standard deviation"] if self.runs > 1 else []
-        table = Table(caption="\n".join([*lines, *self.protocol.lines()]), caption_justify="left")
-        for heading in ("score", "value", "real images"):
-            table.add_column(heading, justify="left" if heading == "score" else "right")
-        table.add_column("of what")
-        bound = "-" if self.bits_per_dim is None else f"{self.bits_per_dim:.4f}"
-        table.add_row("bits_per_dim", bound, "-", "bound per pixel, its own held-out images")
-        for name, (digits, factor, unit, meaning) in _SCORES.items():
-            spread = None if self.spread is None else factor * getattr(self.spread, name)
-            value = f"{factor * getattr(self.mean, name):.{digits}f}"
-            tail = "" if spread is None else f" ± {spread:.{digits}f}"
-            real = f"{factor * getattr(self.floor, name):.{digits}f}{unit}"
-            table.add_row(name, f"{value}{tail}{unit}", real, meaning)
-        return table
-
-
-_SCORES = {
-    "frechet": (3, 1, "", "Fréchet distance of features to held-out images"),
-    "recognizable": (2, 100, " %", f"of all: the classifier is more than {CONFIDENT:.0%} sure"),
+SCORES = {
+    "bits_per_dim": Score("bound per pixel, its own held-out images", 4),
+    "frechet": Score("Fréchet distance of features to held-out images"),
+    "recognizable": share(f"of all: the classifier is more than {CONFIDENT:.0%} sure"),
 }
-"""Digits, factor, unit and meaning of each score in tables."""
+"""The first is as the checkpoint has recorded it; None if it has not."""
 
 
 def bits_per_dim(bound: float, shape: tuple[int, int]) -> float:
@@ -175,7 +132,7 @@ def bits_per_dim(bound: float, shape: tuple[int, int]) -> float:
 
 def evaluate(
     draws: Iterable[Sequence[Picture]], config: ImageData, metrics: Mapping[str, Any]
-) -> ImageReport:
+) -> Report:
     """Scores of the images of each sampling seed against the data of a config.
 
     Args:
@@ -187,31 +144,21 @@ def evaluate(
         UsageError: for less than two images.
         MolflddError: if the data cannot be loaded.
     """
-    judge = judge_of(config)
-    counts, scores = zip(*((len(images), judge.scores(images)) for images in draws), strict=True)
-    bound = metrics.get("bound")
+    judge, bound = judge_of(config), metrics.get("bound")
     dataset = judge.dataset
-    return ImageReport(
-        None if bound is None else bits_per_dim(bound, dataset.shape),
-        _combined(fmean, scores),
-        _combined(stdev, scores) if len(scores) > 1 else None,
-        judge.floor(counts[0]),
-        len(scores),
-        Protocol(
-            counts[0],
-            len(dataset.test),
-            len(dataset.train),
-            judge.accuracy,
-            config.name,
-            config.binarization,
-            dataset.fingerprint,
-            min(counts[0], len(dataset.train)),
-        ),
+    own = {"bits_per_dim": None if bound is None else bits_per_dim(bound, dataset.shape)}
+    runs, samples = [], 0
+    for images in draws:
+        samples = len(images)
+        runs.append({**own, **asdict(judge.scores(images))})
+    protocol = Protocol(
+        samples,
+        len(dataset.test),
+        len(dataset.train),
+        judge.accuracy,
+        config.name,
+        config.binarization,
+        dataset.fingerprint,
+        min(samples, len(dataset.train)),
     )
-
-
-def _combined(statistic: Any, scores: Sequence[Scores]) -> Scores:
-    return Scores(
-        statistic([score.frechet for score in scores]),
-        statistic([score.recognizable for score in scores]),
-    )
+    return Report(SCORES, tuple(runs), protocol, asdict(judge.floor(samples)))

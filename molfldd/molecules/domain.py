@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from molfldd.core.blocks import Batch, Block, Codes, Examples
 from molfldd.core.joint import JointDraw, balanced
-from molfldd.domain import Data, Domain, Report, Writer
+from molfldd.domain import Data, Domain, Writer
 from molfldd.errors import UsageError
 from molfldd.molecules.codec import canonical_smiles, decode, parse_smiles
 from molfldd.molecules.composition import composition, parts
@@ -38,6 +38,7 @@ from molfldd.molecules.parsing import MAX_ATOMS, Rules
 from molfldd.molecules.splits import split, split_by_file
 from molfldd.molecules.store import MoleculeDataset
 from molfldd.molecules.vocabulary import Vocabulary
+from molfldd.report import Comparison, Report
 
 
 @dataclass(frozen=True)
@@ -127,14 +128,6 @@ class MoleculeData:
             soft_wrap=True,
             markup=False,
         )
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """SMILES to compare with; None where there are none."""
-
-    reference: list[str] | None
-    training: list[str] | None
 
 
 def comparison_with(name: str, own: MoleculeData | None = None) -> Comparison:
@@ -298,8 +291,7 @@ class Molecules(Domain):
         """Validity, uniqueness, novelty and FCD; the reference as for ``evaluate_file``."""
         from molfldd.molecules import evaluation
 
-        comparison = comparison_with(reference or data.name, data)
-        return evaluation.evaluate_draws(draws, comparison.reference, comparison.training)
+        return evaluation.evaluate(draws, comparison_with(reference or data.name, data))
 
     @classmethod
     def evaluate_file(cls, path: Path, reference: str | None) -> Report:
@@ -310,8 +302,7 @@ class Molecules(Domain):
         from molfldd.molecules import evaluation
 
         molecules = read_molecules(path)
-        comparison = comparison_with(reference or "none")
-        return evaluation.evaluate(molecules, comparison.reference, comparison.training)
+        return evaluation.evaluate([molecules], comparison_with(reference or "none"))
 
     def to_json(self) -> dict[str, Any]:
         """Vocabulary and largest size."""

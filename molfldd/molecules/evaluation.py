@@ -1,14 +1,11 @@
 """Scores of generated molecules, never without the protocol that they depend on."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from statistics import fmean, stdev
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from rdkit import Chem, rdBase
-from rich.table import Table
 
-from molfldd.errors import MolflddError, UsageError
+from molfldd.errors import UsageError
 from molfldd.metrics import Statistics, frechet_distance
 from molfldd.molecules import metrics
 from molfldd.molecules.fcd import (
@@ -18,44 +15,26 @@ from molfldd.molecules.fcd import (
     reference_statistics,
     statistics,
 )
+from molfldd.report import Comparison, Report, Score, share
 
-DIGITS = {"fcd": 3, "fcd_nostereo": 3}
-"""Decimals in tables: those given here for distances, per cent with two for shares."""
-
-MEANING = {
-    "valid": "of all: sanitizes as it is, one fragment",
-    "valid_fragment": "of all: the largest fragment is valid",
-    "valid_gdss": "of all: valences only, GDSS charge rule, fragments allowed",
-    "connected": "of all: one fragment, valid or not",
-    "unique": "different ones, of the valid",
-    "unique_of_all": "different valid ones, of all",
-    "novel": "not in the training set, of the different ones",
-    "novel_of_all": "different and not in the training set, of all",
-    "fcd": "valid ones, repetitions kept, against the reference as it is",
-    "fcd_nostereo": "the same, against the reference without stereochemistry",
+SCORES = {
+    "valid": share("of all: sanitizes as it is, one fragment"),
+    "valid_fragment": share("of all: the largest fragment is valid"),
+    "valid_gdss": share("of all: valences only, GDSS charge rule, fragments allowed"),
+    "connected": share("of all: one fragment, valid or not"),
+    "unique": share("different ones, of the valid"),
+    "unique_of_all": share("different valid ones, of all"),
+    "novel": share("not in the training set, of the different ones"),
+    "novel_of_all": share("different and not in the training set, of all"),
+    "fcd": Score("valid ones, repetitions kept, against the reference as it is"),
+    "fcd_nostereo": Score("the same, against the reference without stereochemistry"),
 }
-"""What each score says, in the words of the tables."""
+"""Shares, and Fréchet ChemNet distances.
 
-
-@dataclass(frozen=True)
-class Scores:
-    """Shares between 0 and 1, and Fréchet ChemNet distances; `MEANING` says of what.
-
-    None: nothing to compute it from. `unique` without a valid molecule; `novel` without training
-    molecules; `fcd` without a reference or with fewer than two valid molecules; `fcd_nostereo`
-    also with a reference that has no stereochemistry.
-    """
-
-    valid: float
-    valid_fragment: float
-    valid_gdss: float
-    connected: float
-    unique: float | None
-    unique_of_all: float
-    novel: float | None
-    novel_of_all: float | None
-    fcd: float | None
-    fcd_nostereo: float | None
+None: nothing to compute it from. `unique` without a valid molecule; `novel` without training
+molecules; `fcd` without a reference or with fewer than two valid molecules; `fcd_nostereo` also
+with a reference that has no stereochemistry.
+"""
 
 
 @dataclass(frozen=True)
@@ -93,95 +72,63 @@ class Protocol:
         )
 
 
-@dataclass(frozen=True)
-class Report:
-    """Scores of one set of samples and their protocol."""
+def evaluate(draws: Iterable[Sequence[Chem.Mol | None]], comparison: Comparison) -> Report:
+    """Scores of generated molecules, one list per sampling seed and all of the same length.
 
-    scores: Scores
-    protocol: Protocol
+    Those that are not valid stay in every denominator of all. The reference comes first: if it
+    cannot be used, nothing is drawn in vain.
 
-    def to_json(self) -> dict[str, object]:
-        """Nested mapping of numbers, strings and None, for a JSON file."""
-        return asdict(self)
+    Args:
+        draws: Molecules, perhaps unsanitized and in several fragments; None stands for one that
+            could not be read.
+        comparison: SMILES for the FCD as they are (None leaves it out, which takes most of the
+            time), and canonical SMILES for novelty, with or without stereochemistry.
 
-    def table(self) -> Table:
-        """Scores and what they mean, with the protocol as caption."""
-        rows = {name: (cell,) for name, cell in _cells(self.scores).items()}
-        return _table(rows, ["value"], self.protocol.lines())
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Mean and spread of the scores of `runs` sampling seeds, under one protocol.
-
-    The spread is the standard deviation over the seeds (n - 1 below), None for a single one. A
-    score that one of the runs does not have is None.
+    Raises:
+        UsageError: without molecules.
+        MolflddError: if the reference cannot be used, see `molfldd.molecules.fcd.fcd`.
     """
-
-    mean: Scores
-    spread: Mapping[str, float | None]
-    runs: int
-    protocol: Protocol
-
-    def to_json(self) -> dict[str, object]:
-        """Nested mapping of numbers, strings and None, for a JSON file."""
-        return asdict(self)
-
-    def table(self) -> Table:
-        """Mean, spread and what the scores mean, with the protocol as caption."""
-        mean, spread = _cells(self.mean), {key: _cell(key, v) for key, v in self.spread.items()}
-        rows = {name: (mean[name], spread[name]) for name in mean}
-        lines = [f"{self.runs} runs: mean and standard deviation", *self.protocol.lines()]
-        return _table(rows, ["mean", "spread"], lines)
-
-
-def evaluate(
-    molecules: Sequence[Chem.Mol | None],
-    reference: Sequence[str] | None,
-    training: Sequence[str] | None,
-) -> Report:
-    """Scores of generated molecules; those that are not valid stay in every denominator of all.
-
-    A molecule may be unsanitized and in several fragments; None stands for one that could not be
-    read. `reference`: SMILES for FCD as they are; None leaves FCD out, which takes most of the
-    time. `training`: canonical SMILES for novelty, with or without stereochemistry; None leaves
-    novelty out. Raises `UsageError` without molecules, and for the reference what
-    `molfldd.molecules.fcd.fcd` raises.
-    """
-    if not molecules:
-        raise UsageError("there are no molecules to evaluate; give at least one")
+    reference, training = comparison.reference, comparison.training
+    if reference is not None:
+        reference_statistics(reference)
+    runs, samples = [], 0
+    for molecules in draws:
+        samples = len(molecules)
+        if not molecules:
+            raise UsageError("there are no molecules to evaluate; give at least one")
+        runs.append(_scores(molecules, reference, training))
     protocol = Protocol(
-        samples=len(molecules),
+        samples=samples,
         training=None if training is None else len(training),
         reference=None if reference is None else len(reference),
         reference_sha256=None if reference is None else content_hash(reference),
         reference_stereo=None if reference is None else any(map(metrics.has_stereo, reference)),
     )
-    return Report(_scores(molecules, reference, training), protocol)
+    return Report(SCORES, tuple(runs), protocol)
 
 
 def _scores(
     molecules: Sequence[Chem.Mol | None],
     reference: Sequence[str] | None,
     training: Sequence[str] | None,
-) -> Scores:
+) -> dict[str, float | None]:
     total = len(molecules)
     valid = [smiles for smiles in map(metrics.valid, molecules) if smiles is not None]
     different = metrics.distinct(valid)
     novel = None if training is None else len(metrics.novel(different, training))
     generated = None if reference is None or len(valid) < 2 else statistics(valid)
-    return Scores(
-        valid=len(valid) / total,
-        valid_fragment=sum(metrics.valid_fragment(mol) is not None for mol in molecules) / total,
-        valid_gdss=sum(map(metrics.valid_gdss, molecules)) / total,
-        connected=sum(map(metrics.connected, molecules)) / total,
-        unique=len(different) / len(valid) if valid else None,
-        unique_of_all=len(different) / total,
-        novel=novel / len(different) if novel is not None and different else None,
-        novel_of_all=None if novel is None else novel / total,
-        fcd=_distance(generated, reference),
-        fcd_nostereo=_distance(generated, _other_without_stereo(reference)),
-    )
+    return {
+        "valid": len(valid) / total,
+        "valid_fragment": sum(metrics.valid_fragment(mol) is not None for mol in molecules) / total,
+        "valid_gdss": sum(map(metrics.valid_gdss, molecules)) / total,
+        "connected": sum(map(metrics.connected, molecules)) / total,
+        "unique": len(different) / len(valid) if valid else None,
+        "unique_of_all": len(different) / total,
+        "novel": novel / len(different) if novel is not None and different else None,
+        "novel_of_all": None if novel is None else novel / total,
+        "fcd": _distance(generated, reference),
+        "fcd_nostereo": _distance(generated, _other_without_stereo(reference)),
+    }
 
 
 def _distance(generated: Statistics | None, reference: Sequence[str] | None) -> float | None:
@@ -205,73 +152,3 @@ def fcd_gdss(molecules: Iterable[Chem.Mol | None], reference: Sequence[str]) -> 
     """
     corrected = map(metrics.gdss_corrected, molecules)
     return fcd([smiles for smiles in corrected if smiles is not None], reference)
-
-
-def evaluate_draws(
-    draws: Iterable[Sequence[Chem.Mol]],
-    reference: Sequence[str] | None,
-    training: Sequence[str] | None,
-) -> Report | Summary:
-    """Scores of one set of samples as `evaluate` gives them, or of several as `summarize` does.
-
-    The reference comes first: if it cannot be used, nothing is drawn in vain.
-    """
-    if reference is not None:
-        reference_statistics(reference)
-    reports = [evaluate(molecules, reference, training) for molecules in draws]
-    return reports[0] if len(reports) == 1 else summarize(reports)
-
-
-def summarize(reports: Sequence[Report]) -> Summary:
-    """Mean and spread of the reports of several sampling seeds.
-
-    Raises `UsageError` without reports, and `MolflddError` if their protocols differ.
-    """
-    if not reports:
-        raise UsageError("there are no reports to summarize; give at least one")
-    protocol = reports[0].protocol
-    if any(report.protocol != protocol for report in reports):
-        raise MolflddError(
-            "the reports follow different protocols (samples, reference, versions) and cannot be "
-            "averaged; evaluate all runs in the same way"
-        )
-    columns = {
-        field.name: [getattr(report.scores, field.name) for report in reports]
-        for field in fields(Scores)
-    }
-    means: dict[str, Any] = {name: _mean(values) for name, values in columns.items()}
-    spread = {name: _spread(values) for name, values in columns.items()}
-    return Summary(Scores(**means), spread, len(reports), protocol)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if len(known) == len(values) else None
-
-
-def _spread(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return stdev(known) if len(known) == len(values) > 1 else None
-
-
-def _cells(scores: Scores) -> dict[str, str]:
-    return {name: _cell(name, value) for name, value in asdict(scores).items()}
-
-
-def _cell(name: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.{DIGITS[name]}f}" if name in DIGITS else f"{100 * value:.2f} %"
-
-
-def _table(
-    rows: Mapping[str, Sequence[str]], columns: Sequence[str], caption: Sequence[str]
-) -> Table:
-    table = Table(caption="\n".join(caption), caption_justify="left")
-    table.add_column("score", no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("of what")
-    for name, cells in rows.items():
-        table.add_row(name, *cells, MEANING[name])
-    return table

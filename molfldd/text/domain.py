@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from molfldd.core.blocks import Block, Codes, Examples
-from molfldd.domain import Data, Domain, Report, Writer
+from molfldd.domain import Data, Domain, Writer
 from molfldd.messages import say
+from molfldd.report import Comparison, Report
 from molfldd.text.datasets import (
     Encoded,
     TextData,
@@ -152,7 +153,7 @@ class Text(Domain):
         tokens = None
         if reference is None:
             corpus = read_corpus(data)
-            comparison = evaluation.Comparison(corpus.test, corpus.train)
+            comparison = Comparison(corpus.test, corpus.train)
             held_out = encode_texts(self.tokenizer, corpus.test, data.max_length)
             tokens = float(held_out.sizes.float().mean())
         else:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from statistics import fmean, stdev
-
-from rich.table import Table
+from statistics import fmean
 
 from molfldd.errors import UsageError
+from molfldd.report import Comparison, Report, Score
 from molfldd.splitting import content_key
 from molfldd.text.files import read_texts
 from molfldd.text.judges import (
@@ -36,26 +35,16 @@ JUDGE = "MOLFLDD_JUDGE"
 ENCODER = "MOLFLDD_ENCODER"
 """Environment variable: the model for the features of MAUVE, likewise."""
 
-MEANING = {
-    "mauve": "closeness to the reference, 1 is equal",
-    "ppl": "perplexity under the judge, mean over texts",
-    "div": "different n-grams of all, product over n = 2, 3, 4",
-    "mem": "4-grams that occur in the training texts, of all",
-    "words": "words and punctuation marks per text",
-    "bound": "bound on -log p of the model's own held-out texts, nats per text",
-    "bound_token": "the same, nats per token",
+SCORES = {
+    "mauve": Score("closeness to the reference, 1 is equal"),
+    "ppl": Score("perplexity under the judge, mean over texts", 1),
+    "div": Score("different n-grams of all, product over n = 2, 3, 4"),
+    "mem": Score("4-grams that occur in the training texts, of all"),
+    "words": Score("words and punctuation marks per text", 1),
+    "bound": Score("bound on -log p of the model's own held-out texts, nats per text", 1),
+    "bound_token": Score("the same, nats per token"),
 }
-"""What each score says, in the words of the tables."""
-
-_DIGITS = {"ppl": 1, "words": 1, "bound": 1}
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Texts to compare with; None where there are none."""
-
-    reference: Sequence[str] | None
-    training: Sequence[str] | None
+"""None: nothing to compute it from."""
 
 
 def comparison_with(name: str) -> Comparison:
@@ -70,19 +59,6 @@ def comparison_with(name: str) -> Comparison:
     if not reference:
         raise UsageError(f"there is no text in the reference {name}")
     return Comparison(reference, None)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Numbers that `MEANING` explains; None: nothing to compute it from."""
-
-    mauve: float | None
-    ppl: float | None
-    div: float | None
-    mem: float | None
-    words: float
-    bound: float | None
-    bound_token: float | None
 
 
 @dataclass(frozen=True)
@@ -145,53 +121,6 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Report:
-    """Scores of one or several sets of samples under one protocol."""
-
-    runs: tuple[Scores, ...]
-    protocol: Protocol
-
-    @property
-    def mean(self) -> dict[str, float | None]:
-        """Mean of each score; None if a run does not have it."""
-        return {name: None if None in column else fmean(column) for name, column in self._columns()}
-
-    @property
-    def spread(self) -> dict[str, float | None]:
-        """Standard deviation of each score over the runs (n - 1 below); None for a single run."""
-        return {
-            name: None if None in column or len(column) < 2 else stdev(column)
-            for name, column in self._columns()
-        }
-
-    def _columns(self) -> Iterable[tuple[str, list[float]]]:
-        return ((f.name, [getattr(run, f.name) for run in self.runs]) for f in fields(Scores))
-
-    def to_json(self) -> dict[str, object]:
-        """Nested mapping of numbers, strings and None, for a JSON file."""
-        return {"scores": self.mean, "spread": self.spread, "protocol": asdict(self.protocol)}
-
-    def table(self) -> Table:
-        """Scores and what they mean, with the protocol as caption."""
-        many = len(self.runs) > 1
-        lines = [f"{len(self.runs)} runs: mean and standard deviation"] if many else []
-        caption = "\n".join([*lines, *self.protocol.lines()])
-        table = Table(caption=caption, caption_justify="left")
-        table.add_column("score", no_wrap=True)
-        for column in ("mean", "spread") if many else ("value",):
-            table.add_column(column, justify="right", no_wrap=True)
-        table.add_column("of what")
-        for name, value in self.mean.items():
-            cells = [_cell(name, v) for v in ([value, self.spread[name]] if many else [value])]
-            table.add_row(name, *cells, MEANING[name])
-        return table
-
-
-def _cell(name: str, value: float | None) -> str:
-    return "-" if value is None else f"{value:.{_DIGITS.get(name, 3)}f}"
-
-
-@dataclass(frozen=True)
 class Judges:
     """Other models that judge; None where there is none."""
 
@@ -248,7 +177,7 @@ def evaluate(
         judge=None if judges.judge is None else judges.judge.name,
         encoder=None if judges.encoder is None else judges.encoder.name,
     )
-    return Report(tuple(runs), protocol)
+    return Report(SCORES, tuple(runs), protocol)
 
 
 def _score(
@@ -257,21 +186,21 @@ def _score(
     judges: Judges,
     features: Features | None,
     bound: Bound,
-) -> Scores:
+) -> dict[str, float | None]:
     written = [text for text in texts if text.strip()]
     generated = None
     if features is not None and judges.encoder is not None:
         generated = mauve(judges.encoder.features(written), features)
     training = comparison.training
-    return Scores(
-        mauve=generated,
-        ppl=None if judges.judge is None else fmean(judges.judge.perplexities(written)),
-        div=diversity(texts),
-        mem=None if training is None else memorization(texts, training),
-        words=fmean(len(words(text)) for text in texts),
-        bound=bound.nats,
-        bound_token=bound.per_token,
-    )
+    return {
+        "mauve": generated,
+        "ppl": None if judges.judge is None else fmean(judges.judge.perplexities(written)),
+        "div": diversity(texts),
+        "mem": None if training is None else memorization(texts, training),
+        "words": fmean(len(words(text)) for text in texts),
+        "bound": bound.nats,
+        "bound_token": bound.per_token,
+    }
 
 
 def chosen(texts: Sequence[str], count: int) -> list[str]:

@@ -27,8 +27,8 @@ def test_evaluate_counts_the_invalid_rows_of_a_csv(
     molfldd(
         "evaluate", checkpoint, "--num", 200, "--reference", "none", "--out", tmp_path / "b.json"
     )
-    scores = json.loads(report.read_text())["scores"]
-    assert scores["valid"] == json.loads((tmp_path / "b.json").read_text())["scores"]["valid"]
+    scores = json.loads(report.read_text())["mean"]
+    assert scores["valid"] == json.loads((tmp_path / "b.json").read_text())["mean"]["valid"]
     assert 0 < scores["valid"] < 0.2
 
 
@@ -39,8 +39,8 @@ def test_evaluate_against_a_dataset(molfldd: Command, tmp_path: Path) -> None:
     assert result.code == 0
     content = json.loads(report.read_text())
     assert content["input"] == str(path)
-    assert content["scores"]["fcd"] > 0
-    assert content["scores"]["novel"] is not None
+    assert content["mean"]["fcd"] > 0
+    assert content["mean"]["novel"] is not None
     assert content["protocol"]["training"] + content["protocol"]["reference"] == 70
     again = molfldd("evaluate", path, "--reference", path)
     assert again.code == 0

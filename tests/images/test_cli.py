@@ -63,7 +63,7 @@ def test_train_sample_and_evaluate(molfldd, tmp_path):
     code, out, err = molfldd("evaluate", f"run/{MODEL}", "--num", 40, "--out", "report.json")
     assert code == 0, err
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["bits_per_dim"] == pytest.approx(last["bound"] / 64 / np.log(2), rel=1e-3)
+    assert report["mean"]["bits_per_dim"] == pytest.approx(last["bound"] / 64 / np.log(2), rel=1e-3)
     assert report["mean"]["frechet"] > report["floor"]["frechet"]
     assert report["protocol"]["samples"] == 40
     assert "40 samples against 179 held-out images of digits" in " ".join(out.split())

@@ -19,6 +19,7 @@ from molfldd.molecules.codec import decode, parse_smiles, to_smiles
 from molfldd.molecules.evaluation import evaluate
 from molfldd.molecules.fcd import fcd
 from molfldd.molecules.own_files import file_source
+from molfldd.report import Comparison
 
 FOLDER = Path(os.environ.get("MOLFLDD_TEST_DATA", "."))
 COUNTS = 2
@@ -85,10 +86,10 @@ def test_qm9_graphs(graphs: list[Chem.Mol]) -> None:
 
 
 def test_qm9_report(graphs: list[Chem.Mol]) -> None:
-    scores = evaluate(graphs, None, None).scores
-    assert scores.valid == pytest.approx(0.9893, abs=COUNTS / 10_000)
-    assert scores.valid_fragment == pytest.approx(0.9921, abs=COUNTS / 10_000)
-    assert scores.valid_gdss == pytest.approx(0.9949, abs=COUNTS / 10_000)
+    scores = evaluate([graphs], Comparison(None, None)).mean
+    assert scores["valid"] == pytest.approx(0.9893, abs=COUNTS / 10_000)
+    assert scores["valid_fragment"] == pytest.approx(0.9921, abs=COUNTS / 10_000)
+    assert scores["valid_gdss"] == pytest.approx(0.9949, abs=COUNTS / 10_000)
 
 
 def test_qm9_smiles_are_the_same_molecules(graphs: list[Chem.Mol]) -> None:

@@ -68,9 +68,9 @@ def test_train_sample_evaluate(molfldd, trained: Path, stories_file: Path, tmp_p
     assert code == 0
     assert "MOLFLDD_JUDGE names no model" in " ".join(out.split())
     written = json.loads(report.read_text())
-    assert 0 < written["scores"]["div"] <= 1
-    assert 0 <= written["scores"]["mem"] <= 1
-    assert written["scores"]["bound"] > written["scores"]["bound_token"] > 0
+    assert 0 < written["mean"]["div"] <= 1
+    assert 0 <= written["mean"]["mem"] <= 1
+    assert written["mean"]["bound"] > written["mean"]["bound_token"] > 0
     assert written["spread"]["words"] > 0
     assert written["protocol"]["samples"] == 20
 
@@ -78,10 +78,10 @@ def test_train_sample_evaluate(molfldd, trained: Path, stories_file: Path, tmp_p
     assert code == 0
     again = json.loads(report.read_text())
     assert again["protocol"]["reference"] == 144
-    assert again["scores"]["mem"] is None
+    assert again["mean"]["mem"] is None
     code, _, _ = molfldd("evaluate", trained, "--num", 20, "--reference", "none", "--out", report)
     assert code == 0
-    assert json.loads(report.read_text())["scores"]["div"] == again["scores"]["div"]
+    assert json.loads(report.read_text())["mean"]["div"] == again["mean"]["div"]
 
 
 def test_resumed_training_equals_uninterrupted(

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from molfldd.errors import MolflddError, UsageError
-from molfldd.text.evaluation import Bound, Comparison, Judges, comparison_with, evaluate
+from molfldd.report import Comparison
+from molfldd.text.evaluation import Bound, Judges, comparison_with, evaluate
 from molfldd.text.judges import Encoder, Judge, mauve
 from molfldd.text.tokenizer import train_tokenizer
 
@@ -20,11 +21,11 @@ NONE = Comparison(None, None)
 
 def test_scores_on_known_answers(stories: list[str]) -> None:
     report = evaluate([stories[:50]], Comparison(stories, stories), Judges(), Bound(60.0, 12.0))
-    (scores,) = report.runs
-    assert scores.mem == 1
-    assert scores.bound_token == 5
-    assert scores.mauve is None
-    assert scores.ppl is None
+    scores = report.mean
+    assert scores["mem"] == 1
+    assert scores["bound_token"] == 5
+    assert scores["mauve"] is None
+    assert scores["ppl"] is None
     assert report.protocol.samples == 50
     assert report.protocol.training == 144
     json.dumps(report.to_json())
@@ -138,10 +139,10 @@ def test_report_names_the_judges(
     monkeypatch.setenv("MOLFLDD_JUDGE", str(folder))
     monkeypatch.setenv("MOLFLDD_ENCODER", str(folder))
     report = evaluate([[*stories[:30], ""]], Comparison(stories[:60], None), Judges.chosen())
-    (scores,) = report.runs
-    assert scores.ppl == pytest.approx(301, rel=1e-4)
-    assert scores.mauve is not None
-    assert 0 < scores.mauve <= 1
+    scores = report.mean
+    assert scores["ppl"] == pytest.approx(301, rel=1e-4)
+    assert scores["mauve"] is not None
+    assert 0 < scores["mauve"] <= 1
     assert report.protocol.judge == report.protocol.encoder == str(folder)
     assert any("31 of 60 reference texts" in line for line in report.protocol.lines())
 
