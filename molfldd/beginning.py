@@ -18,7 +18,7 @@ from molfldd.model import load_model
 from molfldd.nn.layers import ResidualLayer
 
 
-def take_over(path: Path, diffusion: Diffusion, config: Config[Any, Any], domain: Domain) -> bool:
+def warm_start(path: Path, diffusion: Diffusion, config: Config[Any, Any], domain: Domain) -> bool:
     """Load the networks of a checkpoint into both processes of a training.
 
     The reverse network is always taken over, and may get more components, or an autoregressive

@@ -39,7 +39,7 @@ PAIRED = 20
 
 
 @dataclass(frozen=True)
-class Plan:
+class Budget:
     """How much is sampled.
 
     Attributes:
@@ -111,7 +111,7 @@ class Calibration:
     Args:
         path: The file.
         manner: How it draws, now and later.
-        plan: How much is sampled.
+        budget: How much is sampled.
 
     Attributes:
         judgement: The word for an example that is usable.
@@ -123,8 +123,8 @@ class Calibration:
         MolflddError: if the file cannot be read, or its training data are not what they were.
     """
 
-    def __init__(self, path: Path, manner: Manner, plan: Plan) -> None:
-        self.path, self.plan = path, plan
+    def __init__(self, path: Path, manner: Manner, budget: Budget) -> None:
+        self.path, self.budget = path, budget
         self.model = load_model(path).drawing(manner)
         try:
             self.layers = LastLayers(self.model.sampler.reverse)
@@ -152,7 +152,7 @@ class Calibration:
         return self.comparison([domain.statistics(one) for one in domain.samples(drawn)])
 
     def _batches(self) -> Iterable[range]:
-        return batches(self.plan.num, self.plan.batch_size)
+        return batches(self.budget.num, self.budget.batch_size)
 
     def round(self, number: int, show: Batches) -> Tensor:
         """Sample, and change the model; the means of the statistics before the change, (M,)."""
@@ -160,12 +160,12 @@ class Calibration:
             self.model.sampler,
             self._drawn,
             self.wanted,
-            self.plan.seed + number,
+            self.budget.seed + number,
             show(self._batches()),
         )
         if not found.means[0] > 0:
             raise MolflddError(
-                f"none of {self.plan.num:,} samples of {self.path} is {self.judgement}, so there "
+                f"none of {self.budget.num:,} samples of {self.path} is {self.judgement}, so there "
                 "is nothing to compare; train the model longer"
             )
         self.layers.move(found.change())
@@ -175,7 +175,7 @@ class Calibration:
         """The means of the statistics as they are now, (M,), and the quality of the samples."""
         decoded: list[Any] = []
         for indices in show(self._batches()):
-            decoded += self.model.draw(self.plan.seed + self.plan.rounds, indices)
+            decoded += self.model.draw(self.budget.seed + self.budget.rounds, indices)
         domain = self.model.domain
         found = [domain.statistics(example) for example in decoded]
         return self.comparison(found).nanmean(0), domain.quality(decoded)
@@ -189,7 +189,7 @@ class Calibration:
         }
         own = asdict(replace(self.model.manner, steps=None))
         manner = {name: value for name, value in own.items() if value is not None}
-        calibrated = {**asdict(self.plan), **self.model.way}
+        calibrated = {**asdict(self.budget), **self.model.way}
         metrics = {**header["metrics"], **quality, "calibrated": calibrated}
         metrics |= {"bound": self._bound() if "forward" in tree else None, "other_bounds": {}}
         write_checkpoint(out, {**header, "manner": manner, "metrics": metrics}, tree)

@@ -215,9 +215,9 @@ class Data:
 
     def held_out(self, count: int) -> list[Batch]:
         """So many held-out examples in batches, always the same ones and said in the same way."""
-        disguise = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(0)
         rows = torch.split(self.test.some(count), self.at_once)
-        return [self.test.drawn(part, disguise) for part in rows]
+        return [self.test.drawn(part, generator) for part in rows]
 
 
 DOMAINS = {

@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from molfldd.beginning import take_over
+from molfldd.beginning import warm_start
 from molfldd.building import build_diffusion
 from molfldd.checkpoint import read_checkpoint, write_checkpoint
 from molfldd.config import Config
@@ -118,8 +118,8 @@ class Run:
             raise ValueError("another optimizer")
 
     def start_from(self, path: Path) -> bool:
-        """Begin with the networks of a checkpoint instead of random ones; see ``take_over``."""
-        whole = take_over(path, self.trainer.diffusion, self.config, self.data.domain)
+        """Begin with the networks of a checkpoint instead of random ones; see ``warm_start``."""
+        whole = warm_start(path, self.trainer.diffusion, self.config, self.data.domain)
         self.trainer.reset_average()
         return whole
 

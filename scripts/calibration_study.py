@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tables import markdown
 from torch import Tensor
 
-from molfldd.calibration import COUNTED, Calibration, Comparison, Plan
+from molfldd.calibration import COUNTED, Budget, Calibration, Comparison
 from molfldd.cli.running import run_script
 from molfldd.core.calibration import Moments, chains
 from molfldd.metrics import Statistics, frechet_distance
@@ -60,7 +60,7 @@ def main(
     """Print what each way of calibrating would make of the model, in Markdown."""
     torch.set_num_threads(1)
     _, domain = molecule_model(model)
-    calibration = Calibration(pretrained_path(model), Manner(), Plan(num=num, seed=seed))
+    calibration = Calibration(pretrained_path(model), Manner(), Budget(num=num, seed=seed))
     scores, molecules = drawn(calibration, domain, num, seed)
     fitted = 2 * num // 3
     good = torch.tensor([valid(mol) is not None for mol in molecules[fitted:]])

@@ -19,7 +19,7 @@ from molfldd.cli.generation import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from molfldd.calibration import Batches, Calibration, Plan
+    from molfldd.calibration import Batches, Budget, Calibration
 
 
 SHOWN = 20
@@ -54,20 +54,20 @@ def calibrate(
     draw with the same steps. Prints the means before and after.
     """
     _check_output(out)
-    from molfldd.calibration import COUNTED, Calibration, Plan
+    from molfldd.calibration import COUNTED, Budget, Calibration
     from molfldd.model import Manner, pretrained_path, variant
 
     path = pretrained_path(variant(checkpoint, steps))
     manner = Manner(joint, temperature, steps, min_p, min_reveal)
     typer.echo(f"counting in up to {COUNTED:,} training examples", err=True)
-    plan = Plan(rounds, num, seed, batch_size)
-    calibration = Calibration(path, manner, plan)
+    budget = Budget(rounds, num, seed, batch_size)
+    calibration = Calibration(path, manner, budget)
     columns = []
     for number in range(rounds):
         title = f"round {number + 1} of {rounds}"
-        columns.append(calibration.round(number, _bar(title, plan)))
+        columns.append(calibration.round(number, _bar(title, budget)))
         typer.echo(f"{title}: {float(columns[-1][0]):.2%} {calibration.judgement} before", err=True)
-    means, quality = calibration.measure(_bar("measuring", plan))
+    means, quality = calibration.measure(_bar("measuring", budget))
     calibration.write(out, quality)
     _print(calibration, [*columns, means])
     typer.echo(f"written to {out}", err=True)
@@ -79,11 +79,11 @@ def _check_output(out: Path) -> None:
     check_writable(out, [".safetensors"])
 
 
-def _bar(title: str, plan: Plan) -> Batches:
+def _bar(title: str, budget: Budget) -> Batches:
     """Hands batches on and shows them as a progress bar."""
     from molfldd.progress import shown
 
-    return partial(shown, title=title, total=-(-plan.num // plan.batch_size))
+    return partial(shown, title=title, total=-(-budget.num // budget.batch_size))
 
 
 def _print(calibration: Calibration, columns: list[Tensor]) -> None:

@@ -38,7 +38,7 @@ HEADS = 4
 
 
 @dataclass
-class Memory:
+class KeyValueCache:
     """Keys and values of what a layer has seen so far, (B, heads, past, C)."""
 
     keys: Tensor | None = None
@@ -65,7 +65,7 @@ class CausalLayer(nn.Module):
         self.expand = nn.Linear(WIDTH, 2 * WIDTH)
         self.contract = nn.Linear(2 * WIDTH, WIDTH)
 
-    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+    def forward(self, x: Tensor, memory: KeyValueCache) -> Tensor:
         """The next elements (B, m, WIDTH), updated; they are added to the memory."""
         parts = self.qkv(self.norm_attention(x)).unflatten(-1, (3, HEADS, -1))
         q, k, v = parts.permute(2, 0, 3, 1, 4)
@@ -103,7 +103,7 @@ class Head(nn.Module):
         embedded: Tensor = told + self.state(states)
         return embedded
 
-    def forward(self, told: Tensor, before: Tensor, memory: list[Memory]) -> Tensor:
+    def forward(self, told: Tensor, before: Tensor, memory: list[KeyValueCache]) -> Tensor:
         """What to add to the log-probabilities, (B, m, states).
 
         Args:
@@ -117,9 +117,9 @@ class Head(nn.Module):
         added: Tensor = self.read(self.norm(x))
         return added
 
-    def memory(self) -> list[Memory]:
+    def memory(self) -> list[KeyValueCache]:
         """Of each layer, of nothing."""
-        return [Memory() for _ in self.layers]
+        return [KeyValueCache() for _ in self.layers]
 
 
 @dataclass(frozen=True)

@@ -108,14 +108,14 @@ class Examples:
         blocks: The blocks of the domain.
         codes: Block name to codes, (N, n_max) of any integer type, padded at the end.
         sizes: Size of each example, (N,) int64.
-        disguise: Says the same examples of a batch in another way, at random: molecules with their
+        augment: Says the same examples of a batch in another way, at random: molecules with their
             atoms in another order. None: they are always said in the same way.
     """
 
     blocks: tuple[Block, ...]
     codes: Codes
     sizes: Tensor
-    disguise: Callable[[Batch, torch.Generator], Batch] | None = None
+    augment: Callable[[Batch, torch.Generator], Batch] | None = None
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -127,9 +127,9 @@ class Examples:
         return sum(int(block.length(size)) for block in self.blocks)
 
     def drawn(self, indices: Tensor, generator: torch.Generator) -> Batch:
-        """The same as ``batch``, in disguise if the data have one; on the CPU."""
+        """The same as ``batch``, augmented if the data can be; on the CPU."""
         batch = self.batch(indices)
-        return batch if self.disguise is None else self.disguise(batch, generator)
+        return batch if self.augment is None else self.augment(batch, generator)
 
     def batch(self, indices: Tensor) -> Batch:
         """The examples at ``indices`` (B,), trimmed to the longest of them."""

@@ -1,7 +1,7 @@
 r"""How much the values that a step draws depend on one another: what factorizing it costs.
 
 A step of masking reveals some of the masked elements. Drawn independently, as in Eq. (7), their
-values cost the sum of their surprises given z_t; one after another, each given those before it,
+values cost the sum of their surprisals given z_t; one after another, each given those before it,
 they cost less. The difference is their total correlation, which a learned forward process is to
 make small. Both are estimated with the same network and without training: revealed one after
 another means that the mask probabilities go from p_t to p_s along a straight line,
@@ -11,7 +11,7 @@ another means that the mask probabilities go from p_t to p_s along a straight li
     - E_a \sum_i \frac{p_t^i - p_s^i}{p_a^i} c^i(z_a),
     \qquad p_a = p_s + a (p_t - p_s), \quad a \sim U(0, 1),
 
-with the surprise c^i(z) = -log v_theta^i(x^i | z) of a masked element, 0 of any other. What an
+with the surprisal c^i(z) = -log v_theta^i(x^i | z) of a masked element, 0 of any other. What an
 order that depends on x tells by *which* elements it reveals is not part of it.
 """
 
@@ -28,7 +28,7 @@ from molfldd.core.reverse import UnmaskingReverse
 
 
 @torch.no_grad()
-def surprises(
+def surprisals(
     diffusion: Diffusion,
     batch: Batch,
     generator: torch.Generator,
@@ -66,17 +66,19 @@ def surprises(
             uniform = torch.rand(t.shape, generator=generator, device=t.device)
             root = (draw + uniform) / draws
             state = generator.get_state()
-            end.append(_surprise(diffusion, batch, transition, t, torch.ones_like(root), generator))
+            end.append(
+                _surprisal(diffusion, batch, transition, t, torch.ones_like(root), generator)
+            )
             generator.set_state(state)
             # a = root^2, da = 2 root d root: at t = 1 the terms grow like 1 / a
-            found = _surprise(diffusion, batch, transition, t, root**2, generator)
+            found = _surprisal(diffusion, batch, transition, t, root**2, generator)
             inside.append(2 * root * found)
         together.append(torch.stack(end).mean(0))
         apart.append(torch.stack(inside).mean(0))
     return torch.stack(together, 1), torch.stack(apart, 1)
 
 
-def _surprise(
+def _surprisal(
     diffusion: Diffusion,
     batch: Batch,
     step: MaskingTransition,

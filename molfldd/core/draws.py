@@ -85,7 +85,7 @@ class Draws:
             t = torch.where(its, clock.steps(length).start + within, t)
         return t.view(share, each).T.flatten()
 
-    def disguise(self, iteration: int) -> torch.Generator:
+    def augmentation(self, iteration: int) -> torch.Generator:
         """The randomness of how examples are said, on the CPU."""
         return self._generator(iteration, -2 - self.rank)
 

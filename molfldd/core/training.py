@@ -162,7 +162,7 @@ class Trainer:
     def _step(self, phase: Phase, done: int, objective: Any, optimizers: list[Any]) -> Iteration:
         device = self.fabric.device
         indices = self._draws.indices(self.iteration)
-        batch = self.examples.drawn(indices, self._draws.disguise(self.iteration)).to(device)
+        batch = self.examples.drawn(indices, self._draws.augmentation(self.iteration)).to(device)
         t = self._draws.times(self.iteration).to(device)
         objective.module.generator = self._draws.noise(self.iteration, device)
         objective.module.progress = done / phase.iterations

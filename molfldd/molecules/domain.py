@@ -208,10 +208,8 @@ class Molecules(Domain):
         rank_zero_only(config.show_report)(dataset)
         train, test = config.divide(dataset)
         domain = cls(train.vocabulary, train.max_atoms)
-        disguise = reordered if config.order == "random" else None
-        ours, held_out = (
-            replace(domain.examples(part), disguise=disguise) for part in (train, test)
-        )
+        augment = reordered if config.order == "random" else None
+        ours, held_out = (replace(domain.examples(part), augment=augment) for part in (train, test))
         return Data(domain, ours, held_out, train.fingerprint)
 
     def examples(self, dataset: MoleculeDataset) -> Examples:

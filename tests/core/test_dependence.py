@@ -12,7 +12,7 @@ from tiny import ONE_BLOCK, build_diffusion, random_batch
 from torch import Tensor, nn
 
 from molfldd.core.blocks import Batch
-from molfldd.core.dependence import surprises
+from molfldd.core.dependence import surprisals
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import MaskingTransition
 from molfldd.core.reverse import UnmaskingReverse
@@ -79,7 +79,7 @@ def test_it_is_the_total_correlation_of_what_a_step_reveals(kind: str) -> None:
     diffusion, batch = problem(p, kind)
     repeats = 1500
     many = batch.repeat(repeats)
-    found = surprises(diffusion, many, torch.Generator().manual_seed(0), draws=4)
+    found = surprisals(diffusion, many, torch.Generator().manual_seed(0), draws=4)
     forward = diffusion.forward_process
     encoding = forward.encode(batch)
     correlations = []
@@ -102,7 +102,9 @@ def test_independent_letters_have_none() -> None:
     p = torch.tensor([math.prod(float(one[v]) for v in x) for x in X.tolist()])
     diffusion, batch = problem(p, "masking")
     generator = torch.Generator().manual_seed(0)
-    together, apart = (part.mean(0) for part in surprises(diffusion, batch.repeat(1500), generator))
+    together, apart = (
+        part.mean(0) for part in surprisals(diffusion, batch.repeat(1500), generator)
+    )
     torch.testing.assert_close(together, apart, atol=0.02, rtol=0)
 
 
@@ -110,4 +112,4 @@ def test_independent_letters_have_none() -> None:
 def test_other_processes_are_refused(kind: str) -> None:
     generator = torch.Generator()
     with pytest.raises(ValueError, match="process has to"):
-        surprises(build_diffusion(kind, 2), random_batch(2), generator)
+        surprisals(build_diffusion(kind, 2), random_batch(2), generator)
