@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,6 @@ from molfldd.domain import Data, Domain, domain_class
 from molfldd.errors import MolflddError, UsageError
 
 _PRETRAINED = Path(__file__).parent / "pretrained"
-
-COLDEST = 1e-4
-"""Below this temperature log p / T is beyond what single precision can hold."""
 
 
 @dataclass(frozen=True)
@@ -179,16 +175,11 @@ class Model:
 
 def _sharpness(manner: Manner) -> Sharpness:
     """Raises ``UsageError`` if a number is out of range."""
-    temperature = 1.0 if manner.temperature is None else manner.temperature
-    least = {"--min-p": manner.min_p or 0.0, "--min-reveal": manner.min_reveal or 0.0}
-    if not COLDEST <= temperature < math.inf:
-        raise UsageError(
-            f"the temperature must be at least {COLDEST:g} and finite, got {temperature:g}"
-        )
-    for option, value in least.items():
-        if not 0 <= value < 1:
-            raise UsageError(f"{option} must be at least 0 and less than 1, got {value:g}")
-    return Sharpness(temperature, *least.values())
+    chosen = {f.name: getattr(manner, f.name) for f in fields(Sharpness)}
+    try:
+        return Sharpness(**{name: value for name, value in chosen.items() if value is not None})
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def batches(count: int, size: int) -> Iterator[range]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ NEVER = -1e9
 """Log-probability of the impossible; finite, so that gradients stay finite."""
 
 
+COLDEST = 1e-4
+"""Below this temperature log p / T is beyond what single precision can hold."""
+
 Change = Callable[[str, Tensor], Tensor]
 """Other log-probabilities (..., S) for those of a block of a name."""
 
@@ -29,12 +33,27 @@ class Sharpness:
             1 / temperature. Below 1 the likelier ones get likelier, above 1 less likely.
         min_p: Categories less than this times as likely as the likeliest one never come (min-p
             sampling; Nguyen et al., 2025).
+            What is left is then taken to that power.
         min_reveal: The same of being revealed, as any of the categories, and staying masked.
+
+    Raises:
+        ValueError: if the temperature is not finite or below ``COLDEST``, or one of the others not
+            in [0, 1).
     """
 
     temperature: float = 1.0
     min_p: float = 0.0
     min_reveal: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not COLDEST <= self.temperature < math.inf:
+            raise ValueError(
+                f"the temperature must be at least {COLDEST:g} and finite, got {self.temperature:g}"
+            )
+        for name in ("min_p", "min_reveal"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} must be at least 0 and less than 1, got {value:g}")
 
     def __call__(self, log_probs: Tensor, categories: int) -> Tensor:
         """Sharpened log v, (..., S) nats, of which the first ones are the data's categories."""

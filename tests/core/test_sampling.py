@@ -1,5 +1,6 @@
 """Samples follow the enumerated model, and depend on (seed, index) alone."""
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -244,3 +245,19 @@ def test_a_step_draws_by_the_sharpened_law(kind: str) -> None:
             assert state.law.log_prob(state.z, state.mask).min() > -100
     few, plain = (m.sample(0, range(500)).codes for m in (model, sampler(kind)))
     assert kinds(few) < kinds(plain)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"temperature": 0.0},
+        {"temperature": math.inf},
+        {"temperature": math.nan},
+        {"min_p": 1.0},
+        {"min_p": math.nan},
+        {"min_reveal": -0.1},
+    ],
+)
+def test_sharpness_has_its_limits(changes: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be at least"):
+        Sharpness(**changes)
