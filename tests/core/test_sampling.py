@@ -203,13 +203,13 @@ def test_temperature_one_changes_nothing_and_little_of_it_takes_the_likeliest() 
     model = sampler("fixed-absorbing")
     plain = model.sample(0, range(500)).codes
     seen = {}
-    for temperature in (1.0 + 1e-9, 0.3, 1e-6):
+    for temperature in (1.0 + 1e-9, 0.3, 1e-4):
         model.sharpness = Sharpness(temperature)
         seen[temperature] = model.sample(0, range(500)).codes
     for name, codes in plain.items():
         assert torch.equal(seen[1.0 + 1e-9][name], codes)
 
-    assert kinds(seen[1e-6]) < kinds(seen[0.3]) < kinds(plain)
+    assert kinds(seen[1e-4]) < kinds(seen[0.3]) < kinds(plain)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
