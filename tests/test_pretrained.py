@@ -35,26 +35,26 @@ def valid_ones(model: Model, count: int) -> list[str]:
     return [s for s in map(valid, model.sample(count, seed=0)) if s is not None]
 
 
-SHARES = {"qm9": 0.98, "qm9-4steps": 0.98, "qm9-100steps": 0.98, "moses": 0.65}
-
-
-@pytest.mark.parametrize(("name", "share"), SHARES.items())
-def test_most_of_its_molecules_are_valid_and_different(name: str, share: float) -> None:
-    smiles = valid_ones(molfldd.load_pretrained(name), 300)
-    assert len(smiles) > share * 300
+@pytest.mark.parametrize(
+    ("name", "count"), {"qm9": 300, "qm9-4steps": 300, "qm9-100steps": 60}.items()
+)
+def test_nearly_all_of_its_molecules_are_valid_and_different(name: str, count: int) -> None:
+    smiles = valid_ones(molfldd.load_pretrained(name), count)
+    assert len(smiles) > 0.98 * count - 1
     assert len(set(smiles)) > 0.95 * len(smiles)
 
 
 def test_balanced_draws_contradict_themselves_less_than_independent_ones() -> None:
     model = molfldd.load_pretrained("moses")
-    balanced = len(valid_ones(model, 150))
-    assert len(valid_ones(model.drawing(Manner("independent")), 150)) < balanced - 5
+    balanced = valid_ones(model, 150)
+    assert len(balanced) > 0.65 * 150
+    assert len(set(balanced)) == len(balanced)
+    assert len(valid_ones(model.drawing(Manner("independent")), 150)) < len(balanced) - 5
 
 
 @pytest.mark.parametrize("name", ["qm9", "qm9-4steps"])
 def test_drawn_one_after_another_elements_need_no_balance(name: str) -> None:
     model = molfldd.load_pretrained(name)
-    assert len(valid_ones(model, 1000)) > 970
     with pytest.raises(molfldd.UsageError, match="one element after another"):
         model.drawing(Manner("balanced"))
 
