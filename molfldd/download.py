@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from molfldd.errors import MolflddError
-from molfldd.storage import cache_directory
+from molfldd.storage import cache_directory, unwritable_cache
 
 if TYPE_CHECKING:
     import requests
@@ -87,10 +87,7 @@ def _attempt(download: Download, url: str, part: Path) -> tuple[Path | None, str
     except ValueError:
         return None, "not the expected file, its SHA-256 differs", True
     except OSError as error:
-        raise MolflddError(
-            f"cannot write the download {download.name} into the cache ({error.strerror}); set "
-            "MOLFLDD_CACHE to a directory that can be written"
-        ) from error
+        raise unwritable_cache(cache_directory() / download.name, error) from error
 
 
 def _status(error: requests.HTTPError) -> int:

@@ -53,21 +53,33 @@ def check_writable(path: Path, suffixes: Collection[str]) -> None:
         raise UsageError(f"cannot write {path}: no permission to write into {path.parent}")
 
 
-def write_cache(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays as one ``.npz`` file without pickles, all of it or nothing.
+def unwritable_cache(path: Path, error: OSError) -> MolflddError:
+    """What to say of a file of the cache that cannot be written."""
+    return MolflddError(
+        f"cannot write the cache {path} ({error.strerror}); set MOLFLDD_CACHE to a directory "
+        "that can be written and has room"
+    )
+
+
+@contextmanager
+def cache_entry(path: Path) -> Iterator[Path]:
+    """``atomic_path`` of a file of the cache, whose folder is made.
 
     Raises:
         MolflddError: if the folder or the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+        with atomic_path(path) as temporary:
+            yield temporary
     except OSError as error:
-        raise MolflddError(
-            f"cannot write the cache {path} ({error.strerror}); set MOLFLDD_CACHE to a directory "
-            "that can be written"
-        ) from error
+        raise unwritable_cache(path, error) from error
+
+
+def write_cache(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays as one ``.npz`` file without pickles; raises as ``cache_entry`` does."""
+    with cache_entry(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def read_cache(path: Path) -> dict[str, NDArray[Any]]:

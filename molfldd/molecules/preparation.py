@@ -25,12 +25,14 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from molfldd.errors import MolflddError
 from molfldd.mapped import Pieces, write_mapped
+from molfldd.messages import say
 from molfldd.molecules.codec import num_pairs
 from molfldd.molecules.parsing import Entry, Parsed, Rules, parse_all
 from molfldd.molecules.ragged import Ragged, ranges
 from molfldd.molecules.report import EXAMPLES, ParseReport, shortened
 from molfldd.molecules.store import CACHE_FORMAT, SEAL_BYTES, seal_dataset
 from molfldd.molecules.vocabulary import AtomType, Vocabulary
+from molfldd.storage import unwritable_cache
 
 REPEATED = "the same as an earlier one"
 """Why a molecule of a source of distinct ones is left out."""
@@ -75,7 +77,7 @@ def prepare(source: Source, path: Path) -> None:
             _write(spool, source, whole)
             os.replace(whole, path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable_cache(path, error) from error
 
 
 @contextmanager
@@ -90,18 +92,11 @@ def exclusively(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable_cache(path, error) from error
     try:
         yield
     finally:
         lock.release()
-
-
-def _unwritable(path: Path, error: OSError) -> MolflddError:
-    return MolflddError(
-        f"cannot write the cache {path} ({error.strerror}); set MOLFLDD_CACHE to a directory "
-        "that can be written and has room"
-    )
 
 
 @contextmanager
@@ -109,11 +104,7 @@ def _working_folder(path: Path) -> Iterator[Path]:
     """An empty folder beside the cache file, gone afterwards; what was left in it is removed."""
     folder = path.with_name(f".{path.name}.partial")
     if folder.exists():
-        Console(stderr=True).print(
-            f"an earlier preparation of {path} was interrupted; starting again",
-            soft_wrap=True,
-            markup=False,
-        )
+        say(f"an earlier preparation of {path} was interrupted; starting again")
         shutil.rmtree(folder)
     folder.mkdir()
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molfldd.errors import MolflddError, UsageError
-from molfldd.storage import atomic_path, cache_directory
+from molfldd.storage import cache_directory, cache_entry
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -62,15 +62,8 @@ def cached_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
         with suppress(UsageError):  # a damaged file is built again
             return read_tokenizer(path)
     tokenizer = train_tokenizer(texts, vocabulary)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as partial:
-            partial.write_text(tokenizer.to_str(), encoding="utf-8")
-    except OSError as error:
-        raise MolflddError(
-            f"cannot write the cache {path} ({error.strerror}); set MOLFLDD_CACHE to a directory "
-            "that can be written"
-        ) from error
+    with cache_entry(path) as partial:
+        partial.write_text(tokenizer.to_str(), encoding="utf-8")
     return tokenizer
 
 
