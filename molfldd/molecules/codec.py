@@ -68,13 +68,6 @@ def canonical_smiles(mol: Chem.Mol) -> str:
     return Chem.MolToSmiles(mol, isomericSmiles=False)
 
 
-def canonical_order(mol: Chem.Mol) -> tuple[int, ...]:
-    """Atom indices of a sanitized molecule in the order of its stereo-free canonical SMILES."""
-    flat = Chem.Mol(mol)
-    canonical_smiles(flat)
-    return tuple(flat.GetPropsAsDict(True, True)["_smilesAtomOutputOrder"])
-
-
 def to_smiles(mol: Chem.Mol) -> str | None:
     """Stereo-free canonical SMILES; None if the molecule is empty or fails sanitization.
 
