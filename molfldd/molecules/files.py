@@ -32,13 +32,16 @@ Molecules = Iterable[Chem.Mol | None]
 def _write_sdf(path: Path, mols: Molecules) -> None:
     """A record with 2D coordinates (angstrom) and the property SMILES per valid molecule.
 
-    RDKit makes the text but does not write it: its writer says nothing of a full disk.
+    The coordinates follow from the SMILES alone: of a molecule that came from another process RDKit
+    draws a mirror image. It makes the text but does not write it: its writer says nothing of a full
+    disk.
     """
     with path.open("w", encoding="utf-8") as file:
         for mol in filter(None, mols):
-            record = Chem.Mol(mol)
+            smiles = canonical_smiles(mol)
+            record = Chem.MolFromSmiles(smiles)
             rdDepictor.Compute2DCoords(record)
-            record.SetProp("SMILES", canonical_smiles(mol))
+            record.SetProp("SMILES", smiles)
             file.write(Chem.SDWriter.GetText(record))
 
 
