@@ -37,6 +37,11 @@ class MixtureLaw(Law):
     log_weights: Tensor
     log_probs: dict[str, Tensor]
 
+    def marginals(self) -> dict[str, Tensor]:
+        """log p_theta(z_s^i | z_t) of each element by itself, (B, n, S) nats per block."""
+        weights = self.log_weights[:, :, None, None]
+        return {name: torch.logsumexp(weights + v, 0) for name, v in self.log_probs.items()}
+
     def log_prob(self, z: Codes, mask: Masks) -> Tensor:
         """See the class ``Law``."""
         total = self.log_weights

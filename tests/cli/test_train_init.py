@@ -36,7 +36,8 @@ def test_training_begins_with_the_networks_of_a_checkpoint(
     anew: set[str],
 ) -> None:
     """Of the forward process too, if it is of the same kind, without what belongs to each step."""
-    still = [f"--set=phases.{i}.lr_{p}=1e-12" for i in (0, 1) for p in ("forward", "reverse")]
+    rates = ("0.lr_forward", "0.lr_reverse", "1.lr_reverse")
+    still = [f"--set=phases.{rate}=1e-12" for rate in rates]
     short = [f"--set=phases.{i}.iterations=1" for i in (0, 1)]
     out = tmp_path / "new"
     more = (*(f"--set={change}" for change in changed.split()), *still, *short, *CPU)
