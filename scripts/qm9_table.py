@@ -35,11 +35,12 @@ from molfldd.storage import check_writable
 
 MODELS = Path(__file__).parents[1] / "docs" / "models"
 CONTROLS = {
-    f"conventional, {prior} prior:{steps}": MODELS / f"qm9-{prior}-{steps}.json"
+    f"conventional, {prior} prior:{steps}": path
     for prior in ("uniform", "marginal", "absorbing")
     for steps in (10, 100)
+    if (path := MODELS / f"qm9-{prior}-{steps}.json").is_file()
 }
-"""Reports of conventional diffusion, by name and steps; see docs/models/qm9.md."""
+"""Reports of conventional diffusion that are there, by name and steps; see docs/models/qm9.md."""
 
 EMBEDDED = "molfldd, embedded models"
 
