@@ -124,7 +124,9 @@ def _go_on(part: Path, url: str, output: str, _: object) -> None:
     import requests
 
     done = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={done}-"} if done else {}
+    headers = {"Accept-Encoding": "identity"}  # so that a byte is one of the file
+    if done:
+        headers["Range"] = f"bytes={done}-"
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
         response.raise_for_status()
         resumed = response.status_code == requests.codes.partial_content
