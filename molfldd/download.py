@@ -139,7 +139,8 @@ def _append(response: requests.Response, part: Path, done: int) -> None:
     from tqdm import tqdm
 
     total = done + int(response.headers.get("Content-Length", 0)) or None
-    bar = tqdm(total=total, initial=done, unit="B", unit_scale=True, leave=False, disable=None)
+    name, counted = response.url.rpartition("/")[2], {"total": total, "initial": done}
+    bar = tqdm(desc=name, unit="B", unit_scale=True, leave=False, disable=None, **counted)
     with bar, part.open("ab") as file:
         file.truncate(done)
         for chunk in response.iter_content(_CHUNK):
