@@ -17,6 +17,9 @@ from molfldd.errors import MolflddError
 from molfldd.model import load_model
 from molfldd.nn.layers import ResidualLayer
 
+SCORING = ("masking", "unpaced")
+"""Forward processes that say of an element when it is masked, and nothing of single categories."""
+
 
 def warm_start(path: Path, diffusion: Diffusion, config: Config[Any, Any], domain: Domain) -> bool:
     """Load the networks of a checkpoint into both processes of a training.
@@ -25,8 +28,9 @@ def warm_start(path: Path, diffusion: Diffusion, config: Config[Any, Any], domai
     head, or leave its head behind, or serve another prior or parameterization, for which it has yet
     to learn what differs; the forward process is taken over if it is of the same kind. Both may get
     more layers and parts, which add nothing at first; only the embeddings of identities begin at
-    random, and small. For another number of steps both go without what there is of each step, such
-    as the pace.
+    random, and small. A domain may take over what was learned from other data, see
+    ``Domain.carried_over``. For another number of steps both go without what there is of each step,
+    such as the pace.
 
     Args:
         path: The checkpoint.
@@ -43,16 +47,17 @@ def warm_start(path: Path, diffusion: Diffusion, config: Config[Any, Any], domai
     _, tree = read_checkpoint(path)
     model = load_model(path)
     its = model.config
-    reason = None if domain.like(model.domain) else "its data have other categories or sizes"
-    reason = reason or obstacle(config, its)
-    if reason is not None:
+    reverse = domain.carried_over(tree["reverse"], model.domain)
+    reason = "its data have other categories or sizes" if reverse is None else obstacle(config, its)
+    if reverse is None or reason is not None:
         raise MolflddError(f"{path} is no start for this training: {reason}")
-    load_state(diffusion.reverse, fitting(tree["reverse"], diffusion.reverse), path)
+    load_state(diffusion.reverse, fitting(reverse, diffusion.reverse), path)
     kinds = [(p.forward, p.prior) for p in (its.process, config.process)]
-    if "forward" not in tree or kinds[0] != kinds[1]:
+    meaningful = domain.like(model.domain) or config.process.forward in SCORING
+    if "forward" not in tree or kinds[0] != kinds[1] or not meaningful:
         return False
-    forward = diffusion.forward_process
-    load_state(forward, fitting(tree["forward"], forward), path)
+    forward = domain.carried_over(tree["forward"], model.domain) or {}
+    load_state(diffusion.forward_process, fitting(forward, diffusion.forward_process), path)
     return True
 
 

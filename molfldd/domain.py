@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from molfldd.core.blocks import Batch, Block, Codes, Examples
 from molfldd.core.joint import JointDraw, balanced
@@ -115,6 +115,21 @@ class Domain(ABC):
     def like(self, other: Domain) -> bool:
         """Whether a network of the other domain means the same here, whatever the examples are."""
         return type(other) is type(self) and other.to_json() == self.to_json()
+
+    def carried_over(
+        self, state: Mapping[str, Tensor], other: Domain
+    ) -> Mapping[str, Tensor] | None:
+        """What another domain's process learned, as a start for one of this domain.
+
+        Args:
+            state: Weights of the process, by the names of their parameters.
+            other: Its domain.
+
+        Returns:
+            The same with the other's categories where they are here, if they differ; tables that
+            are too small or too large are made to fit later. None if it would mean nothing here.
+        """
+        return state if self.like(other) else None
 
     def samples(self, drawn: Samples) -> list[Any]:
         """Decoded examples of a batch from the sampler."""

@@ -35,6 +35,7 @@ from molfldd.molecules.files import (
 from molfldd.molecules.metrics import distinct, valid
 from molfldd.molecules.network import GraphTransformer, GraphTransformerConfig, pair_positions
 from molfldd.molecules.parsing import MAX_ATOMS, Rules
+from molfldd.molecules.recoding import recoded
 from molfldd.molecules.splits import split, split_by_file
 from molfldd.molecules.store import MoleculeDataset
 from molfldd.molecules.vocabulary import Vocabulary
@@ -228,6 +229,14 @@ class Molecules(Domain):
     def joint_draws(self) -> Mapping[str, Mapping[str, JointDraw]]:
         """Balanced are the bonds: those of an atom exclude each other, atoms do not."""
         return {**super().joint_draws(), "balanced": {"bonds": balanced}}
+
+    def carried_over(
+        self, state: Mapping[str, Tensor], other: Domain
+    ) -> Mapping[str, Tensor] | None:
+        """Atoms by their names, whatever their order; new ones say nothing at first."""
+        if not isinstance(other, Molecules):
+            return None
+        return recoded(state, self.vocabulary.names, other.vocabulary.names)
 
     def network(
         self,

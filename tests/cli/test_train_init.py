@@ -77,6 +77,28 @@ def test_training_cannot_begin_with_another_kind_of_data(
     assert files(tmp_path) == {recipe}
 
 
+@pytest.mark.parametrize(
+    ("forward", "parts"), [("masking", "both processes"), ("mixed", "the reverse process")]
+)
+def test_training_begins_with_what_was_learned_from_other_molecules(
+    molfldd: Command, recipe: Path, checkpoint: Path, tmp_path: Path, forward: str, parts: str
+) -> None:
+    """Larger ones with more kinds of atoms; the recipe is that of the model it begins with."""
+    own = tmp_path / "own.smi"
+    own.write_text(
+        "".join(f"{'C' * n}S(=O)(=O){'N' * m}Cl\n" for n in range(1, 20) for m in (1, 2, 3))
+    )
+    more = [f"--set=phases.{i}.iterations=1" for i in (0, 1)]
+    kinds = [f"--set=process.{kind}" for kind in (f"forward={forward}", "reverse=direct")]
+    first = tmp_path / "first"
+    assert not molfldd("train", recipe, "--out", first, *more, *kinds, *CPU).code
+    data = ("--data", own, "--set=data.name=file", "--init", first / MODEL)
+    result = molfldd("train", recipe, *data, "--out", tmp_path / "new", *more, *kinds, *CPU)
+    assert result.code == 0, result.err
+    assert f"beginning with {parts}" in result.err
+    assert molfldd("sample", "--checkpoint", tmp_path / "new" / MODEL, "--num", "2").code == 0
+
+
 def test_resumed_training_has_networks_of_its_own(
     molfldd: Command, recipe: Path, checkpoint: Path
 ) -> None:
