@@ -79,6 +79,14 @@ def part(fabric: Fabric) -> None:
         torch.distributed.destroy_process_group()
 
 
+def lost_another(error: RuntimeError) -> bool:
+    """Whether an error says that another process of the training is gone.
+
+    gloo, which processes talk by on CPUs, has no class of errors for it.
+    """
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+
+
 def fast_precision(accelerator: str) -> str:
     """ "bf16-mixed" where the accelerator has bfloat16 arithmetic, else "32-true"."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():

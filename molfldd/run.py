@@ -32,7 +32,7 @@ from molfldd.core.sampling import Sampler
 from molfldd.core.training import Trainer
 from molfldd.diagnosis import complaints, without_order
 from molfldd.domain import Data, domain_class
-from molfldd.engine import Engine, stop_signals
+from molfldd.engine import Engine, lost_another, stop_signals
 from molfldd.errors import MolflddError
 from molfldd.log import LOG, RunLog, rounded
 from molfldd.model import batches, model_header
@@ -130,17 +130,25 @@ class Run:
             console: For progress.
 
         Raises:
-            MolflddError: if the gradient is no longer finite.
+            MolflddError: if the gradient is no longer finite, or another process is gone.
         """
         try:
             self._train(console)
         except FloatingPointError as error:
-            kept = (self.folder / STATE).is_file()
-            again = f"resume from the state kept in {self.folder}" if kept else "start again"
             raise MolflddError(
-                f"training broke down: {error}; {again} with smaller learning rates "
+                f"training broke down: {error}; {self._again()} with smaller learning rates "
                 "(--set phases.0.lr_reverse=...)"
             ) from error
+        except RuntimeError as error:
+            if not lost_another(error):
+                raise
+            raise MolflddError(
+                f"another process of this training ended or cannot be reached; {self._again()}"
+            ) from error
+
+    def _again(self) -> str:
+        kept = (self.folder / STATE).is_file()
+        return f"resume from the state kept in {self.folder}" if kept else "start again"
 
     def _train(self, console: Console) -> None:
         profile = Profile(self.trainer.diffusion.steps, self.block_names)

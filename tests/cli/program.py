@@ -17,7 +17,7 @@ from molfldd.run import MODEL
 
 Command = Callable[..., Any]
 
-PROGRAM = [sys.executable, "-c", "from molfldd.cli.main import run; run()"]
+PROGRAM = [sys.executable, "-m", "molfldd.cli.main"]
 CPU = ("--accelerator", "cpu", "--precision", "32-true")
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from program import CPU
+from program import CPU, PROGRAM
 
 from molfldd.model import load_model
 from molfldd.run import MODEL
 
-PROGRAM = [sys.executable, "-m", "molfldd.cli.main"]
 SMALL = ("data.examples=300", "network.width=16", "phases.0.iterations=4", "phases.1.iterations=2")
 
 

@@ -1,6 +1,7 @@
 """``molfldd train`` as a process that is interrupted or killed."""
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -66,6 +67,29 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path) -> N
     finish(start(*toy_arguments(tmp_path / "killed", *short), "--resume"))
     finish(start(*toy_arguments(tmp_path / "whole", *short)))
     assert same_weights(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes cannot be told apart here")
+def test_the_others_end_when_a_process_of_a_training_is_killed(tmp_path: Path) -> None:
+    """With one sentence, and a state to resume from."""
+    out = tmp_path / "two"
+    two = ("--devices", "2")
+    process = start(*toy_arguments(out), *two)
+    wait_for(out / STATE, process)
+    (child,) = children(process.pid)
+    os.kill(child, signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "another process of this training ended" in err
+    assert "Traceback" not in err
+    _, state = read_checkpoint(out / STATE)
+    short = (f"phases.0.iterations={state['iteration'] + 3}", "phases.1.iterations=2")
+    finish(start(*toy_arguments(out, *short), "--resume", *two))
+
+
+def children(pid: int) -> list[int]:
+    stats = [path.read_text().rpartition(") ") for path in Path("/proc").glob("[0-9]*/stat")]
+    return [int(head.split()[0]) for head, _, tail in stats if int(tail.split()[1]) == pid]
 
 
 def finish(process: subprocess.Popen[str]) -> None:
