@@ -1,7 +1,8 @@
 """How fast training and sampling of molecules are, as ratios of one run on one thread.
 
 1. A training step (learning and polishing phase) against the machine's limit: its time divided by
-   the time its matrix products take at the measured rate of large products of the same type.
+   the time its matrix products take at the measured rate of large products of the same type; in
+   single precision, and in bfloat16 where the processor has it.
 2. What learning the forward process costs: a step of both phases relative to one of conventional
    diffusion, by the samples of z_t and the steps per example that the gradient estimator takes.
 3. The optimizers: a step for the hidden matrices relative to one of AdamW, torch's own Muon too.
@@ -81,9 +82,8 @@ def random_data(atoms: int, count: int) -> Data:
     return Data(domain, examples, examples, "random")
 
 
-def trainer(config: Config[Any, Any], data: Data) -> Trainer:
-    """On the CPU, in the precision that ``molfldd train`` takes there."""
-    precision: Any = fast_precision("cpu")
+def trainer(config: Config[Any, Any], data: Data, precision: Any) -> Trainer:
+    """On the CPU."""
     fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
     diffusion = build_diffusion(config, data)
     return Trainer(fabric, diffusion, data.train, config.phases, config.training)
@@ -106,12 +106,15 @@ def product_rate(dtype: torch.dtype, size: int = 1024) -> float:
     return 2 * size**3 / least_seconds(lambda: a @ a, 10)
 
 
-def step_costs(config: Config[Any, Any], data: Data, times: int) -> list[tuple[str, float, float]]:
-    """Name, seconds and FLOPs of a step of each phase."""
+def step_costs(
+    config: Config[Any, Any], data: Data, times: int, precision: str | None = None
+) -> list[tuple[str, float, float]]:
+    """Name, seconds and FLOPs of a step of each phase, as ``molfldd train`` computes it here."""
+    precision = precision or fast_precision("cpu")
     costs = []
     for phase in config.phases:
         alone = config.model_copy(update={"phases": (replace(phase, iterations=times + 2),)})
-        iterations = iter(trainer(alone, data).run())
+        iterations = iter(trainer(alone, data, precision).run())
         with FlopCounterMode(display=False) as counter:
             next(iterations)
         flops = counter.get_total_flops()
@@ -121,16 +124,19 @@ def step_costs(config: Config[Any, Any], data: Data, times: int) -> list[tuple[s
 
 def bench_steps(times: int) -> None:
     """Part 1."""
-    dtype = torch.bfloat16 if "bf16" in fast_precision("cpu") else torch.float32
-    rate = product_rate(dtype)
-    table = Table("recipe", "batch", "phase", "ms per step", "GFLOP", "time / limit")
-    for name, atoms in SIZES.items():
-        config = parse_config(read_recipe(name))
-        batch = config.training.batch_size
-        for phase, seconds, flops in step_costs(config, random_data(atoms, 4 * batch), times):
-            cells = f"{1000 * seconds:.0f}", f"{flops / 1e9:.1f}", f"{seconds * rate / flops:.2f}"
-            table.add_row(name, str(batch), phase, *cells)
-    console.print(f"{dtype} products of 1,024 x 1,024: {rate / 1e9:.0f} GFLOP/s on one thread")
+    table = Table("recipe", "batch", "precision", "phase", "ms per step", "GFLOP", "time / limit")
+    for precision in dict.fromkeys(("32-true", fast_precision("cpu"))):
+        dtype = torch.bfloat16 if "bf16" in precision else torch.float32
+        rate = product_rate(dtype)
+        console.print(f"{dtype} products of 1,024 x 1,024: {rate / 1e9:.0f} GFLOP/s on one thread")
+        for name, atoms in SIZES.items():
+            config = parse_config(read_recipe(name))
+            batch = config.training.batch_size
+            data = random_data(atoms, 4 * batch)
+            for phase, seconds, flops in step_costs(config, data, times, precision):
+                cost = f"{1000 * seconds:.0f}", f"{flops / 1e9:.1f}"
+                limit = f"{seconds * rate / flops:.2f}"
+                table.add_row(name, str(batch), precision, phase, *cost, limit)
     console.print(table)
 
 
