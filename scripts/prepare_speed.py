@@ -1,4 +1,4 @@
-"""Measure the preparation of a data set: molecules per second and core, bytes, memory."""
+"""Measure what a data set takes: molecules per second and core, bytes, memory, and reading it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console
 
 from molfldd.cli.running import run_script
+from molfldd.molecules.domain import Molecules
 from molfldd.molecules.moses import moses_source
 from molfldd.molecules.own_files import file_source
 from molfldd.molecules.parsing import Entry
 from molfldd.molecules.preparation import Source, prepare
 from molfldd.molecules.qm9 import qm9_source
-from molfldd.molecules.store import read_dataset
+from molfldd.molecules.store import MoleculeDataset, read_dataset
 from molfldd.molecules.zinc250k import zinc250k_source
+
+BATCH = 16
+"""Molecules that are read at once: a batch of the recipes for drug-like ones."""
 
 SOURCES = {"qm9": qm9_source, "zinc250k": zinc250k_source, "moses": moses_source}
 
@@ -45,6 +50,17 @@ def memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def reading(dataset: MoleculeDataset, batches: int = 200) -> float:
+    """Seconds that a random batch takes to be read from the file, as training reads it."""
+    examples = Molecules(dataset.vocabulary, dataset.max_atoms).examples(dataset)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(len(examples), (batches, BATCH), generator=generator)
+    started = perf_counter()
+    for indices in drawn:
+        examples.batch(indices)
+    return (perf_counter() - started) / batches
+
+
 def main(
     name: Annotated[
         str, typer.Argument(help="qm9, zinc250k, moses, or a file of SMILES.", metavar="NAME|FILE")
@@ -66,10 +82,12 @@ def main(
         dataset = read_dataset(path)
         opened = perf_counter() - opened
         size = path.stat().st_size
+        batch = reading(dataset)
     read = dataset.report.read if dataset.report else 0
     console.print(f"{source.name}: {dataset.report}")
     console.print(f"{read / cpu:,.0f} molecules per second and core; {wall:,.1f} s in all")
     console.print(f"{size / len(dataset):,.0f} bytes per molecule, {size / 1e6:,.1f} MB in all")
+    console.print(f"a batch of {BATCH} is read in {1000 * batch:.2f} ms")
     console.print(f"opened and checked in {opened:.2f} s; at most {memory():,.0f} MB of memory")
 
 
