@@ -107,15 +107,29 @@ class Examples:
     Attributes:
         blocks: The blocks of the domain.
         codes: Block name to codes, (N, n_max) of any integer type, padded at the end.
-        sizes: Size of each example, (N,) int64.
+        sizes: Size of each example, (N,) int64; a larger one has no fewer elements of any block.
         augment: Says the same examples of a batch in another way, at random: molecules with their
             atoms in another order. None: they are always said in the same way.
+
+    Raises:
+        ValueError: if codes and sizes do not fit, or an example has no elements.
     """
 
     blocks: tuple[Block, ...]
     codes: Codes
     sizes: Tensor
     augment: Callable[[Batch, torch.Generator], Batch] | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {block.name: block.length(self.sizes) for block in self.blocks}
+        for name, length in lengths.items():
+            rows, columns = self.codes[name].shape
+            if rows != len(self.sizes) or (rows and columns < int(length.max())):
+                raise ValueError(
+                    f"block '{name}' has {rows} x {columns} codes for {len(self.sizes)} examples"
+                )
+        if bool((torch.stack(list(lengths.values())).sum(0) < 1).any()):
+            raise ValueError("an example has no elements")
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -238,8 +252,8 @@ def uniform_prior(blocks: Sequence[Block]) -> Prior:
 
 
 def marginal_prior(frequencies: Mapping[str, Tensor]) -> Prior:
-    """The categories as frequent as in the data, (K,) per block."""
-    return Prior(dict(frequencies))
+    """The categories as frequent as in the data, from frequencies or counts (K,) per block."""
+    return Prior({name: p / p.sum() for name, p in frequencies.items()})
 
 
 def absorbing_prior(blocks: Sequence[Block]) -> Prior:

@@ -18,10 +18,19 @@ class Diffusion(nn.Module):
     Attributes:
         forward_process: q_phi(z_t | x) and its couplings.
         reverse: p_theta(z_s | z_t).
+
+    Raises:
+        ValueError: if they do not have the same steps, or the one changes values and the other
+            only unmasks.
     """
 
     def __init__(self, forward_process: ForwardProcess, reverse: ReverseProcess) -> None:
         super().__init__()
+        if reverse.only_unmasks and not forward_process.only_masks:
+            raise ValueError(
+                f"a {type(reverse).__name__} cannot undo a {type(forward_process).__name__} that "
+                "changes values; take a DirectReverse or a JumpReverse"
+            )
         if forward_process.clock.walks != reverse.clock.walks:
             raise ValueError(
                 f"the forward process has {forward_process.clock}, "

@@ -28,9 +28,16 @@ def variance(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> float:
 
 
 def parameter_groups(
-    diffusion: Diffusion, phase: Phase, estimator: Estimator
+    diffusion: Diffusion, phase: Phase, estimator: Estimator, frozen: Sequence[nn.Parameter] = ()
 ) -> list[dict[str, Any]]:
-    """The parameters a phase trains, named, with their peak rates; freezes the others."""
+    """The parameters a phase trains, named, with their peak rates; freezes the others.
+
+    Args:
+        diffusion: Both processes.
+        phase: The phase.
+        estimator: Its estimator.
+        frozen: Parameters that no phase trains.
+    """
     rates: list[tuple[str, nn.Module, float]] = [("reverse", diffusion.reverse, phase.lr_reverse)]
     if list(diffusion.forward_process.parameters()):
         rates.append(("forward", diffusion.forward_process, phase.lr_forward))
@@ -38,6 +45,8 @@ def parameter_groups(
         rates.append(("estimator", estimator, phase.estimator.learning_rate))
     for _, module, rate in rates:
         module.requires_grad_(rate > 0)
+    for parameter in frozen:
+        parameter.requires_grad_(False)
     if phase.only_last:
         freeze_up_to_last(diffusion.reverse.network)
     trained = {name: [p for p in m.parameters() if p.requires_grad] for name, m, _ in rates}
@@ -85,10 +94,16 @@ def continue_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) 
 def build_optimizers(
     groups: list[dict[str, Any]], diffusion: Diffusion, options: TrainingOptions
 ) -> list[torch.optim.Optimizer]:
-    """AdamW for all groups; with "muon", Muon for the hidden matrices of the reverse network."""
+    """AdamW for all groups; with "muon", Muon for the hidden matrices of the reverse network.
+
+    Raises:
+        ValueError: if it is to be Muon, and there are none.
+    """
     decay = options.weight_decay
-    muon = options.optimizer == "muon"
-    matrices = [p for p in hidden_matrices(diffusion.reverse) if muon and p.requires_grad]
+    hidden = hidden_matrices(diffusion.reverse) if options.optimizer == "muon" else []
+    if options.optimizer == "muon" and not hidden:
+        raise ValueError("optimizer 'muon' is for linear layers within an nn.ModuleList")
+    matrices = [p for p in hidden if p.requires_grad]
     if not matrices:
         return [torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=decay)]
     taken = {id(p) for p in matrices}

@@ -19,6 +19,8 @@ class Phase:
         name: For logs.
         iterations: Optimizer steps.
         estimator: Gradient estimator; a ``ControlVariate`` is given its parameters by the trainer.
+            ``Pathwise`` is for a forward process that is fixed or frozen (``lr_forward`` 0), and so
+            is every estimator where the reverse process is autoregressive.
         lr_forward: Peak learning rate of phi; 0 freezes the forward process.
         lr_reverse: Peak learning rate of theta.
         warmup: Iterations over which the rates rise linearly.
@@ -27,8 +29,9 @@ class Phase:
             0 the steps that a sampler takes first count more, below 0 its last. 0 is the bound.
         ema_decay: Decay of the moving average in this phase; None for that of the run. An average
             over many iterations lags behind while the forward process moves.
-        only_last: Of the reverse process train the network's last layers (``readouts``) and the
-            head alone. What is before them stays as it is, and is not differentiated.
+        only_last: Of the reverse process train the network's last layers (``readouts``) and what
+            is not its network, such as the head. What is before them stays as it is, and is not
+            differentiated.
     """
 
     name: str
@@ -85,7 +88,8 @@ class TrainingOptions:
         ema_decay: Decay of the moving average of the reverse network.
         clip: Largest gradient norm, of each process by itself.
         optimizer: "adamw", or "muon": Muon (orthogonalized momentum) for the hidden matrices of
-            the reverse network, AdamW for all else, both with the same rates.
+            the reverse network (linear layers within an ``nn.ModuleList``), AdamW for all else,
+            both with the same rates.
         weight_decay: The optimizer's.
         grouped: Batches among which examples are sorted by size, so that little of a batch is
             padding; at 1 every batch is of all sizes.

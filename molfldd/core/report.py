@@ -13,6 +13,7 @@ from molfldd.core.blocks import Batch, SizeDistribution
 from molfldd.core.bound import categorical_kl, step_kl
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import MaskingTransition, Transition
+from molfldd.core.network import evaluating
 
 ALIKE = 0.01
 """The share of its largest entropy that a masking process with an order at least gives up."""
@@ -170,8 +171,20 @@ def evaluate_bound(
         steps: T, one of the process' walks; its first by default.
 
     Raises:
-        ValueError: if there are no examples.
+        ValueError: if there are no examples, or no such walk.
     """
+    with evaluating(diffusion):
+        return _evaluate(diffusion, batches, sizes, generator, steps)
+
+
+def _evaluate(
+    diffusion: Diffusion,
+    batches: Iterable[Batch],
+    sizes: SizeDistribution,
+    generator: torch.Generator,
+    steps: int | None,
+) -> BoundReport:
+    """See ``evaluate_bound``."""
     walk = diffusion.clock.steps(steps or diffusion.clock.walks[0])
     names = tuple(block.name for block in diffusion.blocks)
     tallies = [[_Tally() for _ in names] for _ in walk]

@@ -63,6 +63,9 @@ class ReverseProcess(nn.Module, ABC):
     told: ClassVar[int] = 0
     """How many of them, the last ones, say nothing by themselves but are told a head."""
 
+    only_unmasks: ClassVar[bool] = False
+    """Whether it only reveals masked elements, and changes no other."""
+
     at_once: ClassVar[bool] = True
     """Whether all elements of a step are drawn at once, in one of the ways of ``core.joint``."""
 
@@ -213,6 +216,8 @@ class UnmaskingReverse(FactorizedReverse):
         ValueError: if the prior has no mask state.
     """
 
+    only_unmasks = True
+
     def set_up(self) -> None:
         """Look for the mask."""
         check_mask(self.blocks, self.states)
@@ -234,6 +239,7 @@ class AutoregressiveReverse(ReverseProcess):
 
     more_channels = WIDTH
     told = WIDTH
+    only_unmasks = True
     at_once = False
 
     def set_up(self) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from molfldd.core.blocks import Codes, Masks, Prior, SizeDistribution, masks
 from molfldd.core.joint import NUMBERS, JointDraw
 from molfldd.core.law import AS_IT_IS, Hand, Law, Sharpness
+from molfldd.core.network import evaluating
 from molfldd.core.reverse import ReverseProcess
 
 
@@ -67,9 +68,10 @@ class Sampler:
 
     Args:
         reverse: p_theta.
-        prior: p(z_T).
+        prior: p(z_T), ``Diffusion.prior``.
         sizes: p(n).
         joint: How the elements of a block are drawn together; independently if it is not named.
+            An autoregressive process has a way of its own.
         sharpness: What is preferred; by default the model stays as it is.
         steps: T, one of the process' walks; its first by default.
     """
@@ -119,6 +121,8 @@ class Sampler:
     def walk(self, seed: int, indices: Sequence[int]) -> Iterator[State]:
         """The states z_T, ..., z_0 of the examples of a seed, each with the law it is drawn from.
 
+        The laws are differentiable, unless gradients are switched off.
+
         Args:
             seed: Names the whole set of samples.
             indices: Which of the set to draw; B of them.
@@ -152,6 +156,7 @@ class Sampler:
             keep_trajectory: Keep every state from z_T to z_0 instead of z_0 alone.
         """
         states: list[dict[str, Tensor]] = []
-        for state in self.walk(seed, indices):
-            states = [*states, state.z] if keep_trajectory else [state.z]
+        with evaluating(self.reverse):
+            for state in self.walk(seed, indices):
+                states = [*states, state.z] if keep_trajectory else [state.z]
         return Samples(tuple(states), state.mask, state.sizes)

@@ -65,7 +65,7 @@ class Trainer:
 
     Args:
         fabric: The engine; it carries device, precision and the number of processes.
-        diffusion: Both processes.
+        diffusion: Both processes; what is frozen in them stays so.
         examples: Training data.
         phases: In order.
         options: What they share.
@@ -88,6 +88,7 @@ class Trainer:
         self.phases = phases
         self.options = options.for_examples(examples.largest, fabric.world_size)
         self.iteration = 0
+        self._frozen = [p for p in diffusion.parameters() if not p.requires_grad]
         self.reset_average()
         self._draws = Draws(
             examples.sizes,
@@ -147,7 +148,7 @@ class Trainer:
     def _begin(self, phase: Phase) -> None:
         """Make the estimator and the optimizers of a phase."""
         self._estimator = self._estimator_of(phase)
-        groups = parameter_groups(self.diffusion, phase, self._estimator)
+        groups = parameter_groups(self.diffusion, phase, self._estimator, self._frozen)
         self._optimizers = build_optimizers(groups, self.diffusion, self.options)
 
     def _estimator_of(self, phase: Phase) -> Estimator:

@@ -34,23 +34,26 @@ class Term:
 
     @classmethod
     def of(
-        cls, diffusion: Diffusion, examples: Batch, t: Tensor, weights: Tensor | None = None
+        cls, diffusion: Diffusion, batch: Batch, t: Tensor, weights: Tensor | None = None
     ) -> Term:
         """Every example at M steps, for which the forward network reads it once.
 
         Args:
             diffusion: Both processes.
-            examples: The examples x, N of them.
-            t: A step of every example, then another of every example, ..., (M * N,) int64.
+            batch: The examples x, N of them.
+            t: A step of every example, then another of every example, ..., (M * N,) int64 in 1..T.
             weights: See the class.
+
+        Raises:
+            ValueError: for a step 0, or if the steps are no multiple of the examples.
         """
+        each, left = divmod(len(t), len(batch))
+        if left or int(t.min()) < 1:
+            raise ValueError(f"{len(t)} steps from {int(t.min())} on for {len(batch)} examples")
         forward = diffusion.forward_process
-        batch = examples.repeat(len(t) // len(examples))
-        encoding = {
-            name: e.repeat(len(t) // len(examples), 1, 1)
-            for name, e in forward.encode(examples).items()
-        }
-        return cls(diffusion, batch, t, forward.transition(batch, encoding, t), weights)
+        encoding = {name: e.repeat(each, 1, 1) for name, e in forward.encode(batch).items()}
+        many = batch.repeat(each)
+        return cls(diffusion, many, t, forward.transition(many, encoding, t), weights)
 
     def repeat(self, times: int) -> Term:
         """The term ``times`` times over, from one pass over x."""
@@ -91,7 +94,8 @@ class Estimate:
     """What one evaluation of an estimator gives.
 
     Attributes:
-        loss: Scalar in nats per example; differentiate this.
+        loss: T KL at the sampled steps, the mean over examples, nats (the size term -log p(n) is
+            not part of it); its gradient is the estimate.
         kl: KL of each block at the step of each example, (B,) per block, without gradient.
     """
 
@@ -115,6 +119,16 @@ def log_marginal(transition: Transition | MaskingTransition, z: Codes, batch: Ba
 def sum_blocks(kl: dict[str, Tensor]) -> Tensor:
     """Sum over blocks, (B,) per block to (B,)."""
     return torch.stack(list(kl.values())).sum(0)
+
+
+def score_function(log_q: Tensor, weight: Tensor) -> Tensor:
+    """0, with the gradient weight * grad log q: the weight of Eq. (13) has the value 1; (B,)."""
+    return (log_q - log_q.detach()) * weight.detach()
+
+
+def gradient_only(value: Tensor) -> Tensor:
+    """0, with the gradient of a tensor; the same shape."""
+    return value - value.detach()
 
 
 def mean_of_samples(kl: dict[str, Tensor], samples: int) -> dict[str, Tensor]:

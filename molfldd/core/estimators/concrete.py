@@ -7,7 +7,7 @@ with a temperature tau that falls towards 0, where the sample is a hard one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -28,7 +28,7 @@ class ConcreteRelaxation:
         end: Temperature at its end.
     """
 
-    kind: Literal["concrete"] = "concrete"
+    kind: Literal["concrete"] = field(default="concrete", kw_only=True)
     start: float = 1.0
     end: float = 1e-3
 

@@ -17,7 +17,7 @@ names such control variates as open work.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -28,7 +28,9 @@ from molfldd.core.estimators.base import (
     Estimate,
     Term,
     against_others,
+    gradient_only,
     mean_of_samples,
+    score_function,
     sum_blocks,
 )
 
@@ -91,15 +93,16 @@ class WithEffects(nn.Module):
         self.effects = effects
 
     def forward(self, term: Term, generator: torch.Generator, progress: float) -> Estimate:
-        """See the module; the loss also fits the effects."""
+        """See the module; the gradient also fits the effects."""
         many = term.repeat(self.samples)
         z = many.draw(generator)
         kl = many.kl(z, generator)
         value = sum_blocks(kl)
         left = against_others(value.detach() - self.effects.value(many, z), self.samples)
-        surrogate = value + many.log_marginal(z) * left.detach() + self.effects.expectation(many)
-        estimate = many.estimate(surrogate, mean_of_samples(kl, self.samples))
-        return Estimate(estimate.loss + FIT * left.square().mean(), estimate.kl)
+        score = score_function(many.log_marginal(z), left)
+        exact = gradient_only(self.effects.expectation(many))
+        estimate = many.estimate(value + score + exact, mean_of_samples(kl, self.samples))
+        return replace(estimate, loss=estimate.loss + gradient_only(FIT * left.square().mean()))
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ class ControlVariate:
         learning_rate: Of the effects.
     """
 
-    kind: Literal["control-variate"] = "control-variate"
+    kind: Literal["control-variate"] = field(default="control-variate", kw_only=True)
     samples: int = 2
     learning_rate: float = 1e-2
 

@@ -8,7 +8,7 @@ Of K samples z_1, ..., z_K of z_t with their values f_k = KL(z_k), by Eq. (13),
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -18,6 +18,7 @@ from molfldd.core.estimators.base import (
     Term,
     against_others,
     mean_of_samples,
+    score_function,
     sum_blocks,
 )
 
@@ -32,7 +33,7 @@ class LeaveOneOut:
         samples: K, at least 2.
     """
 
-    kind: Literal["leave-one-out"] = "leave-one-out"
+    kind: Literal["leave-one-out"] = field(default="leave-one-out", kw_only=True)
     samples: int = 2
 
     def __post_init__(self) -> None:
@@ -46,5 +47,5 @@ class LeaveOneOut:
         kl = many.kl(z, generator)
         value = sum_blocks(kl)
         advantage = against_others(value.detach(), self.samples)
-        surrogate = value + many.log_marginal(z) * advantage
-        return many.estimate(surrogate, mean_of_samples(kl, self.samples))
+        loss = value + score_function(many.log_marginal(z), advantage)
+        return many.estimate(loss, mean_of_samples(kl, self.samples))

@@ -5,7 +5,7 @@ Exact for theta.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -17,7 +17,7 @@ from molfldd.core.estimators.base import Estimate, Term, sum_blocks
 class Pathwise:
     """The KL at one hard sample: exact for theta, and for phi only when phi is fixed or frozen."""
 
-    kind: Literal["pathwise"] = "pathwise"
+    kind: Literal["pathwise"] = field(default="pathwise", kw_only=True)
 
     def __call__(self, term: Term, generator: torch.Generator, progress: float) -> Estimate:
         """See the class."""

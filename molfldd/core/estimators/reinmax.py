@@ -9,7 +9,7 @@ in which :math:`\pi` depends on u as a softmax does on its logits, log u.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -25,7 +25,7 @@ class ReinMax:
     Exact where the KL is quadratic in z_t; biased beyond that.
     """
 
-    kind: Literal["reinmax"] = "reinmax"
+    kind: Literal["reinmax"] = field(default="reinmax", kw_only=True)
 
     def __call__(self, term: Term, generator: torch.Generator, progress: float) -> Estimate:
         """See the class."""

@@ -8,7 +8,7 @@ A Concrete sample rounded, with the gradient of what was rounded:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -19,7 +19,7 @@ from molfldd.core.estimators.concrete import concrete
 
 @dataclass(frozen=True)
 class StraightThrough:
-    """Hard samples forward, the gradient of the Concrete sample they round (Eq. (14)) backward.
+    """Hard samples forward, the gradient of the Concrete sample that they round backward.
 
     Both networks see hard states only, so nothing leaks and the KL reported is the true one; the
     gradient of phi is biased.
@@ -28,7 +28,7 @@ class StraightThrough:
         temperature: Of the Concrete sample.
     """
 
-    kind: Literal["straight-through"] = "straight-through"
+    kind: Literal["straight-through"] = field(default="straight-through", kw_only=True)
     temperature: float = 1.0
 
     def __post_init__(self) -> None:

@@ -31,7 +31,7 @@ class ForwardProcess(nn.Module, ABC):
 
     Attributes:
         coupling: Makes the plan between two marginals; the maximum coupling of Eq. (11) unless
-            it is replaced.
+            it is replaced. A fixed process has that of its own Markov chain.
         orders: Whether it can do no more than to mask some elements earlier than others.
     """
 
@@ -50,6 +50,11 @@ class ForwardProcess(nn.Module, ABC):
             for name, probs in prior.probs.items():
                 self.register_buffer(f"prior_{name}", probs.clone())
         self.learns_prior = prior.learned
+
+    @property
+    def only_masks(self) -> bool:
+        """Whether an element has its own value or is masked, and is never revealed by noise."""
+        return False
 
     @property
     def prior(self) -> Prior:

@@ -21,7 +21,12 @@ class FixedForward(ForwardProcess):
 
     def __init__(self, blocks: Sequence[Block], prior: Prior, steps: Steps) -> None:
         super().__init__(blocks, prior, steps)
-        self.masks = prior.absorbing
+        self._masks = prior.absorbing
+
+    @property
+    def only_masks(self) -> bool:
+        """With an absorbing prior."""
+        return self._masks
 
     def kept(self, t: Tensor) -> Tensor:
         """Probability that an element has not been touched by step t, (B,)."""
@@ -35,7 +40,7 @@ class FixedForward(ForwardProcess):
         self, batch: Batch, encoding: Probs, t: Tensor
     ) -> Transition | MaskingTransition:
         """Marginals at t in 1..T and at s before it, and the plan between them."""
-        if not self.masks:
+        if not self.only_masks:
             return self.whole_transition(batch, encoding, t)
 
         def masked(step: Tensor) -> dict[str, Tensor]:

@@ -106,6 +106,11 @@ class MaskingForward(ForwardProcess):
         self.pace_logits = nn.Parameter(torch.zeros(self.steps))
         self.block_scores = nn.ParameterDict({name: torch.zeros(()) for name in states})
 
+    @property
+    def only_masks(self) -> bool:
+        """With the maximum coupling."""
+        return self.coupling is maximum_coupling
+
     def channels(self) -> dict[str, int]:
         """What the network is asked for, per block."""
         return {block.name: 1 for block in self.blocks}
@@ -149,7 +154,7 @@ class MaskingForward(ForwardProcess):
         self, batch: Batch, encoding: Probs, t: Tensor
     ) -> Transition | MaskingTransition:
         """Marginals at t in 1..T and at s before it, and the plan between them."""
-        if self.coupling is not maximum_coupling:
+        if not self.only_masks:
             return self.whole_transition(batch, encoding, t)
         masked_s, masked_t = (
             self._masked(batch, encoding, step) for step in (self.clock.before(t), t)
@@ -211,14 +216,15 @@ class MixedForward(MaskingForward):
             raise ValueError(f"the share that may change must lie in [0, 1], got {change}")
         self.change = change
 
+    @property
+    def only_masks(self) -> bool:
+        """Never."""
+        return False
+
     def channels(self) -> dict[str, int]:
         """A score, and the logits of every interior step over the data's categories."""
         interior = max(self.steps - 1, 1)
         return {block.name: 1 + interior * block.categories for block in self.blocks}
-
-    def transition(self, batch: Batch, encoding: Probs, t: Tensor) -> Transition:
-        """Marginals at t in 1..T and at s before it, and the plan between them."""
-        return self.whole_transition(batch, encoding, t)
 
     def interior(self, batch: Batch, encoding: Probs, t: Tensor) -> dict[str, Tensor]:
         """See the class."""
