@@ -10,8 +10,8 @@ EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 MOTIF = "GATTACA"
 
 
-def run(*arguments: str, cwd: Path) -> str:
-    command = [sys.executable, str(EXAMPLES / "dna.py"), *arguments]
+def run(*arguments: str, cwd: Path, script: str = "dna.py") -> str:
+    command = [sys.executable, str(EXAMPLES / script), *arguments]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -43,6 +43,17 @@ def test_it_trains_and_samples_what_it_was_shown(tmp_path: Path) -> None:
     sampled = run("sample", *arguments, cwd=tmp_path).split()
     assert len(sampled) == 50
     assert {len(gene) for gene in sampled} <= set(range(7, 29))
+    assert share_of_right_pairs(sampled) > 0.8
+
+
+def share_of_right_pairs(genes: list[str]) -> float:
     pairs = {(MOTIF * 2)[i : i + 2] for i in range(7)}
-    found = [gene[i : i + 2] in pairs for gene in sampled for i in range(len(gene) - 1)]
-    assert sum(found) > 0.8 * len(found)
+    found = [gene[i : i + 2] in pairs for gene in genes for i in range(len(gene) - 1)]
+    return sum(found) / len(found)
+
+
+def test_a_loop_of_ones_own_learns_the_same(tmp_path: Path) -> None:
+    bound, *sampled = run(cwd=tmp_path, script="loop.py").splitlines()
+    assert float(bound.split()[1]) < 12  # log 7 + log 22 = 5.0 at best, 28 at first
+    assert len(sampled) == 20
+    assert share_of_right_pairs(sampled) > 0.8

@@ -51,10 +51,10 @@ class Dna(Domain):
         sizes = torch.tensor([len(line) for line in lines])
         rows = [torch.tensor(["ACGT".index(base) for base in line]) for line in lines]
         codes = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        last = len(lines) // 10
-        train = Examples(cls.blocks, {"bases": codes[:-last]}, sizes[:-last])
-        test = Examples(cls.blocks, {"bases": codes[-last:]}, sizes[-last:])
-        return Data(cls(), train, test, sha256("".join(lines).encode()).hexdigest())
+        order = torch.randperm(len(lines), generator=torch.Generator().manual_seed(0))
+        test, train = order.split([len(lines) // 10 + 1, len(lines) - len(lines) // 10 - 1])
+        parts = [Examples(cls.blocks, {"bases": codes[i]}, sizes[i]) for i in (train, test)]
+        return Data(cls(), *parts, sha256("".join(lines).encode()).hexdigest())
 
     def network(self, config, inputs, outputs):
         return Convolutions(config, inputs["bases"], outputs["bases"])
