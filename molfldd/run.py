@@ -33,7 +33,7 @@ from molfldd.core.training import Trainer
 from molfldd.diagnosis import complaints, without_order
 from molfldd.domain import Data, domain_class
 from molfldd.engine import Engine, lost_another, stop_signals
-from molfldd.errors import MolflddError
+from molfldd.errors import MolflddError, UsageError
 from molfldd.log import LOG, RunLog, rounded
 from molfldd.model import batches, model_header
 
@@ -57,6 +57,9 @@ class Run:
         config: The recipe.
         folder: Where everything is written.
         engine: Where and how to compute.
+
+    Raises:
+        UsageError: if the recipe cannot be trained so.
     """
 
     def __init__(self, config: Config[Any, Any], folder: Path, engine: Engine) -> None:
@@ -68,13 +71,13 @@ class Run:
         with self.fabric.rank_zero_first():
             self.data: Data = domain_class(config.domain).load(config.data)
         torch.manual_seed(config.training.seed)
-        self.trainer = Trainer(
-            self.fabric,
-            build_diffusion(config, self.data),
-            self.data.train,
-            config.phases,
-            config.training,
-        )
+        diffusion = build_diffusion(config, self.data)
+        try:
+            self.trainer = Trainer(
+                self.fabric, diffusion, self.data.train, config.phases, config.training
+            )
+        except ValueError as error:
+            raise UsageError(str(error)) from error
         self.sizes = SizeDistribution.of(self.data.train.sizes)
         self.seconds = 0.0
         self.metrics: dict[str, Any] = {}

@@ -52,6 +52,21 @@ def share_of_right_pairs(genes: list[str]) -> float:
     return sum(found) / len(found)
 
 
+def test_it_has_nothing_for_muon(tmp_path: Path) -> None:
+    (tmp_path / "genes.txt").write_text("GATTACA\n" * 20)
+    arguments = ["train", str(EXAMPLES / "dna.yaml"), "--set", "training.optimizer=muon"]
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "dna.py"), *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "take 'adamw'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_loop_of_ones_own_learns_the_same(tmp_path: Path) -> None:
     bound, *sampled = run(cwd=tmp_path, script="loop.py").splitlines()
     assert float(bound.split()[1]) < 12  # log 7 + log 22 = 5.0 at best, 28 at first

@@ -94,16 +94,10 @@ def continue_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) 
 def build_optimizers(
     groups: list[dict[str, Any]], diffusion: Diffusion, options: TrainingOptions
 ) -> list[torch.optim.Optimizer]:
-    """AdamW for all groups; with "muon", Muon for the hidden matrices of the reverse network.
-
-    Raises:
-        ValueError: if it is to be Muon, and there are none.
-    """
+    """AdamW for all groups; with "muon", Muon for the hidden matrices of the reverse network."""
     decay = options.weight_decay
-    hidden = hidden_matrices(diffusion.reverse) if options.optimizer == "muon" else []
-    if options.optimizer == "muon" and not hidden:
-        raise ValueError("optimizer 'muon' is for linear layers within an nn.ModuleList")
-    matrices = [p for p in hidden if p.requires_grad]
+    muon = options.optimizer == "muon"
+    matrices = [p for p in hidden_matrices(diffusion.reverse) if muon and p.requires_grad]
     if not matrices:
         return [torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=decay)]
     taken = {id(p) for p in matrices}

@@ -26,6 +26,7 @@ from molfldd.core.optimizers import (
     build_optimizers,
     continue_optimizer,
     ema,
+    hidden_matrices,
     parameter_groups,
     variance,
 )
@@ -71,7 +72,7 @@ class Trainer:
         options: What they share.
 
     Raises:
-        ValueError: if the processes cannot share the batch evenly.
+        ValueError: if the processes cannot share the batch evenly, or there is nothing for Muon.
     """
 
     def __init__(
@@ -82,6 +83,11 @@ class Trainer:
         phases: tuple[Phase, ...],
         options: TrainingOptions,
     ) -> None:
+        if options.optimizer == "muon" and not hidden_matrices(diffusion.reverse):
+            raise ValueError(
+                "optimizer 'muon' is for linear layers within an nn.ModuleList, of which the "
+                "network has none; take 'adamw'"
+            )
         self.fabric = fabric
         self.diffusion = diffusion.to(fabric.device)
         self.examples = examples
