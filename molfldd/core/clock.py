@@ -1,4 +1,4 @@
-"""Between data and noise in one number of steps, or in several: how the steps are numbered.
+"""The time discretization: how steps are numbered, of one number of steps T or of several.
 
 A *walk* of T steps visits the times 0, 1/T, ..., 1. A pair of processes has one walk, or several
 that share the networks; then a model samples in as many steps as it is asked for. All of them

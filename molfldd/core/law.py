@@ -1,4 +1,4 @@
-"""What a step of the reverse process says of z_s, and how states are drawn from it."""
+"""What a step of the reverse process says of z_s, its transition kernel, and how it is drawn."""
 
 from __future__ import annotations
 

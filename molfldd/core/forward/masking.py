@@ -1,4 +1,4 @@
-r"""Learned masking (Section 4.3) with a pinned or learned pace.
+r"""Learned masking (Section 4.3) with a pinned or learned pace (the masking schedule).
 
 The network gives every element one score; at step t the element is masked with probability
 sigmoid(score + b_t), and b_t is solved for each example so that the mean over its elements is
