@@ -139,9 +139,7 @@ def ready(described: Any, diffusion: Diffusion, batch: Batch) -> Estimator:
     """The estimator; a control variate is fitted first, the processes stay."""
     if not isinstance(described, ControlVariate):
         return described
-    categories = {block.name: block.categories for block in diffusion.blocks}
-    lengths = {name: codes.shape[1] for name, codes in batch.codes.items()}
-    estimator = described.build(diffusion.steps, categories, lengths)
+    estimator = described.build(diffusion, batch.sizes)
     optimizer = torch.optim.Adam(estimator.parameters(), 0.05)
     generator = torch.Generator().manual_seed(1)
     for _ in range(FITS):

@@ -33,7 +33,7 @@ prior = absorbing_prior(blocks)
 diffusion = Diffusion(
     MaskingForward(blocks, prior, STEPS, network), UnmaskingReverse(blocks, prior, STEPS, network)
 )
-estimator = ControlVariate(samples=1).build(STEPS, {"bases": 4}, {"bases": 28})
+estimator = ControlVariate(samples=1).build(diffusion, train.sizes)
 average = AveragedModel(diffusion.reverse, multi_avg_fn=get_ema_multi_avg_fn(0.97))
 optimizer = torch.optim.AdamW(
     [

@@ -160,10 +160,7 @@ class Trainer:
     def _estimator_of(self, phase: Phase) -> Estimator:
         if not isinstance(phase.estimator, ControlVariate):
             return phase.estimator
-        blocks = self.diffusion.blocks
-        longest = {b.name: int(b.length(self.examples.sizes).max()) for b in blocks}
-        categories = {b.name: b.categories for b in blocks}
-        estimator = phase.estimator.build(self.diffusion.steps, categories, longest)
+        estimator = phase.estimator.build(self.diffusion, self.examples.sizes)
         return estimator.to(self.fabric.device)
 
     def _step(self, phase: Phase, done: int, objective: Any, optimizers: list[Any]) -> Iteration:

@@ -136,9 +136,7 @@ def sum_of_blocks(kl: dict[str, Tensor]) -> Tensor:
 
 def with_effects(diffusion: Diffusion, samples: int) -> WithEffects:
     """The control variate with random effects."""
-    categories = {b.name: b.categories for b in diffusion.blocks}
-    lengths = {b.name: 3 for b in diffusion.blocks}
-    estimator = ControlVariate(samples=samples).build(diffusion.steps, categories, lengths)
+    estimator = ControlVariate(samples=samples).build(diffusion, torch.tensor([3]))
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in estimator.parameters():

@@ -105,9 +105,10 @@ def test_a_marginal_prior_can_be_given_as_counts() -> None:
 @pytest.mark.parametrize("estimator", [Reinforce(), LeaveOneOut(), ControlVariate()])
 def test_the_loss_of_an_estimator_is_that_of_its_kl(estimator: Estimator | ControlVariate) -> None:
     """Whatever it adds for the sake of its gradient has the value 0."""
+    diffusion = learned()
     if isinstance(estimator, ControlVariate):
-        estimator = estimator.build(STEPS, {"letters": 3, "links": 2}, {"letters": 3, "links": 2})
-    term = Term.of(learned(), examples(4).batch(torch.arange(4)), torch.tensor([1, 2, 3, 3]))
+        estimator = estimator.build(diffusion, examples().sizes)
+    term = Term.of(diffusion, examples(4).batch(torch.arange(4)), torch.tensor([1, 2, 3, 3]))
     estimate = estimator(term, torch.Generator().manual_seed(0), 0.0)
     nats = STEPS * torch.stack(list(estimate.kl.values())).sum(0).mean()
     torch.testing.assert_close(estimate.loss.detach(), nats)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from molfldd.core.blocks import Codes, total
+from molfldd.core.diffusion import Diffusion
 from molfldd.core.estimators.base import (
     Estimate,
     Term,
@@ -124,8 +125,8 @@ class ControlVariate:
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
 
-    def build(
-        self, steps: int, categories: Mapping[str, int], lengths: Mapping[str, int]
-    ) -> WithEffects:
-        """The estimator with all effects zero; arguments as of ``AdditiveEffects``."""
-        return WithEffects(self.samples, AdditiveEffects(steps, categories, lengths))
+    def build(self, diffusion: Diffusion, sizes: Tensor) -> WithEffects:
+        """The estimator with all effects zero, for examples of the given sizes (N,)."""
+        categories = {block.name: block.categories for block in diffusion.blocks}
+        lengths = {block.name: int(block.length(sizes).max()) for block in diffusion.blocks}
+        return WithEffects(self.samples, AdditiveEffects(diffusion.steps, categories, lengths))
