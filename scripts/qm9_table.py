@@ -194,6 +194,7 @@ def picture(rows: list[Row], path: Path) -> None:
     left.set(xlabel="steps = network evaluations", ylabel="FCD", xscale="log", yscale="log")
     right.set(xlabel="seconds per 1,000 molecules", xscale="log")
     left.set_title("gray: published, other protocols", fontsize="small")
+    right.set_title("each on the machine that it was scored on", fontsize="small")
     figure.legend(loc="outside right center", fontsize="small")
     figure.savefig(path, dpi=120)
     plt.close(figure)
