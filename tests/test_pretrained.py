@@ -6,7 +6,7 @@ import molfldd
 from molfldd.model import Manner, Model, load_diffusion, pretrained, pretrained_path, variant
 from molfldd.molecules.metrics import valid
 
-STEPS = {"qm9": 10, "qm9-4steps": 4, "qm9-100steps": 100, "moses": 10, "mnist": 4}
+STEPS = {"qm9": 10, "qm9-4steps": 4, "qm9-100steps": 100, "moses": 10, "zinc250k": 10, "mnist": 4}
 
 
 def test_all_are_tested_here() -> None:
@@ -42,6 +42,13 @@ def test_nearly_all_of_its_molecules_are_valid_and_different(name: str, count: i
     smiles = valid_ones(molfldd.load_pretrained(name), count)
     assert len(smiles) > 0.98 * count - 1
     assert len(set(smiles)) > 0.95 * len(smiles)
+
+
+def test_drug_like_molecules_with_charges_are_drawn() -> None:
+    smiles = valid_ones(molfldd.load_pretrained("zinc250k"), 60)
+    assert len(smiles) > 0.6 * 60
+    assert any("+" in entry for entry in smiles)
+    assert len(set(smiles)) == len(smiles)
 
 
 def test_balanced_draws_contradict_themselves_less_than_independent_ones() -> None:
