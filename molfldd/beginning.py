@@ -17,9 +17,6 @@ from molfldd.errors import MolflddError
 from molfldd.model import load_model
 from molfldd.nn.layers import ResidualLayer
 
-SCORING = ("masking", "unpaced")
-"""Forward processes that say of an element when it is masked, and nothing of single categories."""
-
 
 def warm_start(path: Path, diffusion: Diffusion, config: Config[Any, Any], domain: Domain) -> bool:
     """Load the networks of a checkpoint into both processes of a training.
@@ -53,11 +50,12 @@ def warm_start(path: Path, diffusion: Diffusion, config: Config[Any, Any], domai
         raise MolflddError(f"{path} is no start for this training: {reason}")
     load_state(diffusion.reverse, fitting(reverse, diffusion.reverse), path)
     kinds = [(p.forward, p.prior) for p in (its.process, config.process)]
-    meaningful = domain.like(model.domain) or config.process.forward in SCORING
+    forward = diffusion.forward_process
+    meaningful = domain.like(model.domain) or forward.orders  # else it speaks of categories
     if "forward" not in tree or kinds[0] != kinds[1] or not meaningful:
         return False
-    forward = domain.carried_over(tree["forward"], model.domain) or {}
-    load_state(diffusion.forward_process, fitting(forward, diffusion.forward_process), path)
+    learned = domain.carried_over(tree["forward"], model.domain) or {}
+    load_state(forward, fitting(learned, forward), path)
     return True
 
 

@@ -126,7 +126,8 @@ class Examples:
             rows, columns = self.codes[name].shape
             if rows != len(self.sizes) or (rows and columns < int(length.max())):
                 raise ValueError(
-                    f"block '{name}' has {rows} x {columns} codes for {len(self.sizes)} examples"
+                    f"block '{name}' has {rows} x {columns} codes for {len(self.sizes)} examples "
+                    f"of up to {max(length.tolist(), default=0)} elements"
                 )
         if bool((torch.stack(list(lengths.values())).sum(0) < 1).any()):
             raise ValueError("an example has no elements")

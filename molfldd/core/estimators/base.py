@@ -49,7 +49,10 @@ class Term:
         """
         each, left = divmod(len(t), len(batch))
         if left or int(t.min()) < 1:
-            raise ValueError(f"{len(t)} steps from {int(t.min())} on for {len(batch)} examples")
+            raise ValueError(
+                f"there are {len(t)} steps, the least of them {int(t.min())}, for {len(batch)} "
+                "examples; each example needs as many, from 1 on"
+            )
         forward = diffusion.forward_process
         encoding = {name: e.repeat(each, 1, 1) for name, e in forward.encode(batch).items()}
         many = batch.repeat(each)
