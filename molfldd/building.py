@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -35,7 +36,7 @@ from molfldd.core.reverse import (
     ReverseProcess,
     UnmaskingReverse,
 )
-from molfldd.domain import Data
+from molfldd.domain import Data, domain_class
 
 _PRIORS: dict[str, Callable[[Data], Prior]] = {
     "uniform": lambda data: uniform_prior(data.domain.blocks),
@@ -77,6 +78,16 @@ _REVERSE: dict[str, type[ReverseProcess]] = {
     "unmasking": UnmaskingReverse,
     "autoregressive": AutoregressiveReverse,
 }
+
+
+def load_data(config: Config[Any, Any]) -> Data:
+    """The examples of a recipe, said as its network is to see them; raises as ``Domain.load``."""
+    data: Data = domain_class(config.domain).load(config.data)
+    augment = data.domain.augmentation(config.network)
+    if augment is None:
+        return data
+    train, test = (replace(part, augment=augment) for part in (data.train, data.test))
+    return replace(data, train=train, test=test)
 
 
 def build_prior(config: ProcessConfig, data: Data) -> Prior:

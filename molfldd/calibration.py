@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from molfldd.building import load_data
 from molfldd.checkpoint import read_checkpoint, write_checkpoint
 from molfldd.core.calibration import LastLayers, moments
 from molfldd.core.report import evaluate_bound
 from molfldd.core.sampling import Samples
-from molfldd.domain import Data, domain_class
 from molfldd.errors import MolflddError, UsageError
 from molfldd.model import Manner, batches, load_diffusion, load_model
 
@@ -130,7 +130,7 @@ class Calibration:
             self.layers = LastLayers(self.model.sampler.reverse)
         except ValueError as error:
             raise UsageError(f"{path} cannot be calibrated: {error}") from error
-        self.data: Data = domain_class(self.model.config.domain).load(self.model.config.data)
+        self.data = load_data(self.model.config)
         if self.data.fingerprint != self.model.fingerprint:
             raise MolflddError(
                 f"{path} was trained on other data than are there now under the name of its own "

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from molfldd.core.blocks import Batch, Block, Codes, Examples
+from molfldd.core.blocks import Augmentation, Batch, Block, Codes, Examples
 from molfldd.core.joint import JointDraw, balanced
 from molfldd.core.sampling import Samples
 from molfldd.errors import UsageError
@@ -73,6 +73,10 @@ class Domain(ABC):
         self, config: Any, inputs: Mapping[str, int], outputs: Mapping[str, int]
     ) -> nn.Module:
         """A network of a ``NetworkConfig``; see ``molfldd.core.network.NetworkFactory``."""
+
+    def augmentation(self, config: Any) -> Augmentation | None:
+        """How a network of a ``NetworkConfig`` is to see the examples, if not as they are."""
+        return None
 
     def joint_draws(self) -> Mapping[str, Mapping[str, JointDraw]]:
         """How the elements of a step can be drawn together, by name, for each block.

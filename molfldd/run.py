@@ -20,7 +20,7 @@ from rich.progress import (
 )
 
 from molfldd.beginning import warm_start
-from molfldd.building import build_diffusion
+from molfldd.building import build_diffusion, load_data
 from molfldd.checkpoint import read_checkpoint, write_checkpoint
 from molfldd.config import Config
 from molfldd.core.blocks import SizeDistribution
@@ -31,7 +31,6 @@ from molfldd.core.report import BoundReport, evaluate_bound
 from molfldd.core.sampling import Sampler
 from molfldd.core.training import Trainer
 from molfldd.diagnosis import complaints, without_order
-from molfldd.domain import Data, domain_class
 from molfldd.engine import Engine, lost_another, stop_signals
 from molfldd.errors import MolflddError, UsageError
 from molfldd.log import LOG, RunLog, rounded
@@ -69,7 +68,7 @@ class Run:
         self.fabric = engine.fabric()
         self.log = RunLog(folder / LOG, writes=self.leads)
         with self.fabric.rank_zero_first():
-            self.data: Data = domain_class(config.domain).load(config.data)
+            self.data = load_data(config)
         torch.manual_seed(config.training.seed)
         diffusion = build_diffusion(config, self.data)
         try:

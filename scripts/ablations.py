@@ -121,7 +121,7 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "coupling: independent": learned("process.coupling=independent", "process.reverse=jump"),
         "identity: canonical": learned("network.identity=canonical"),
         "identity: canonical, conventional": fixed("network.identity=canonical"),
-        "identity: random order": learned("network.identity=canonical", "data.order=random"),
+        "identity: random order": learned("network.identity=random"),
         "triangles: none": learned("network.triangles=0"),
         "optimizer: AdamW": learned("training.optimizer=adamw"),
     },

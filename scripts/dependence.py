@@ -15,9 +15,9 @@ import typer
 from tables import markdown
 from torch import Tensor
 
+from molfldd.building import load_data
 from molfldd.cli.running import run_script
 from molfldd.core.dependence import surprisals
-from molfldd.domain import domain_class
 from molfldd.errors import UsageError
 from molfldd.model import Manner, load_diffusion, load_model, pretrained_path
 
@@ -26,7 +26,7 @@ def measured(name: str, steps: int | None, num: int, draws: int) -> tuple[Tensor
     """``surprisals`` of held-out examples under a model, (num, T) each."""
     path = pretrained_path(name)
     model, diffusion = load_model(path).drawing(Manner(steps=steps)), load_diffusion(path)
-    batches = domain_class(model.config.domain).load(model.config.data).held_out(num)
+    batches = load_data(model.config).held_out(num)
     generator = torch.Generator().manual_seed(0)
     try:
         found = [

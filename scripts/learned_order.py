@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from molfldd.building import load_data
 from molfldd.cli.running import run_script
 from molfldd.core.blocks import Batch
 from molfldd.core.diffusion import Diffusion
@@ -92,7 +93,7 @@ def main(
 ) -> None:
     """Print in which order a model of molecules generates the kinds of atoms and bonds."""
     loaded, domain = molecule_model(model)
-    data = domain.load(loaded.config.data)
+    data = load_data(loaded.config)
     batch = data.test.batch(data.test.some(num))
     show(domain, masking_process(pretrained_path(model)), batch)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -100,6 +101,11 @@ def masks(blocks: Sequence[Block], sizes: Tensor) -> dict[str, Tensor]:
     return result
 
 
+Augmentation: TypeAlias = Callable[[Batch, torch.Generator], Batch]
+"""Says the same examples of a batch in another way, at random: molecules with their atoms in
+another order."""
+
+
 @dataclass(frozen=True)
 class Examples:
     """A data set, in memory or mapped into it; no method copies all of it.
@@ -108,8 +114,7 @@ class Examples:
         blocks: The blocks of the domain.
         codes: Block name to codes, (N, n_max) of any integer type, padded at the end.
         sizes: Size of each example, (N,) int64; a larger one has no fewer elements of any block.
-        augment: Says the same examples of a batch in another way, at random: molecules with their
-            atoms in another order. None: they are always said in the same way.
+        augment: How they are said in another way each time; None: they are always said alike.
 
     Raises:
         ValueError: if codes and sizes do not fit, or an example has no elements.
@@ -118,7 +123,7 @@ class Examples:
     blocks: tuple[Block, ...]
     codes: Codes
     sizes: Tensor
-    augment: Callable[[Batch, torch.Generator], Batch] | None = None
+    augment: Augmentation | None = None
 
     def __post_init__(self) -> None:
         lengths = {block.name: block.length(self.sizes) for block in self.blocks}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,7 +13,7 @@ from rdkit import Chem
 from rich.console import Console
 from torch import Tensor, nn
 
-from molfldd.core.blocks import Batch, Block, Codes, Examples
+from molfldd.core.blocks import Augmentation, Batch, Block, Codes, Examples
 from molfldd.core.joint import JointDraw, balanced
 from molfldd.domain import Data, Domain, Writer
 from molfldd.errors import UsageError
@@ -57,8 +57,6 @@ class MoleculeData:
         split: What is held out: by default what is usual for the data set; "hash" for
             `test_fraction`; or a JSON file of test molecules.
         split_convention: What the file's numbers mean: "gdb" ids or "rows" from 0.
-        order: Of the atoms of a molecule: that of its "canonical" SMILES, or "random", another one
-            each time it is seen, so that a position means nothing but itself.
     """
 
     name: str = "qm9"
@@ -69,9 +67,11 @@ class MoleculeData:
     test_fraction: float = 0.1
     split: str | None = None
     split_convention: Literal["gdb", "rows"] = "gdb"
-    order: Literal["canonical", "random"] = "canonical"
+    order: InitVar[str | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, order: str | None) -> None:
+        if order not in (None, "canonical"):  # which recipes had before network.identity could say
+            raise ValueError(f"there is no order of atoms any more; set network.identity={order}")
         if self.max_atoms is not None and not 1 <= self.max_atoms <= MAX_ATOMS:
             raise ValueError(f"max_atoms must be between 1 and {MAX_ATOMS}, got {self.max_atoms}")
 
@@ -209,9 +209,7 @@ class Molecules(Domain):
         rank_zero_only(config.show_report)(dataset)
         train, test = config.divide(dataset)
         domain = cls(train.vocabulary, train.max_atoms)
-        augment = reordered if config.order == "random" else None
-        ours, held_out = (replace(domain.examples(part), augment=augment) for part in (train, test))
-        return Data(domain, ours, held_out, train.fingerprint)
+        return Data(domain, domain.examples(train), domain.examples(test), train.fingerprint)
 
     def examples(self, dataset: MoleculeDataset) -> Examples:
         """Molecules as the core sees them, in canonical order."""
@@ -246,6 +244,10 @@ class Molecules(Domain):
     ) -> nn.Module:
         """A graph transformer."""
         return GraphTransformer(config, self.largest, inputs, outputs)
+
+    def augmentation(self, config: GraphTransformerConfig) -> Augmentation | None:
+        """Another order of the atoms each time, for random identities."""
+        return reordered if config.identity == "random" else None
 
     def decode(self, codes: Codes, sizes: Sequence[int]) -> list[Chem.Mol]:
         """Unsanitized RDKit molecules."""

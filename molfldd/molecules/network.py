@@ -3,9 +3,9 @@
 Atoms are nodes; every unordered pair of atoms is a bond variable with a state of its own. Atoms
 attend to each other with a bias and a message from their pair; a pair is updated from its two
 atoms, and from the triangles it is part of, symmetrically. Permuting the atoms thus permutes the
-output, unless the network is told who is who: with ``identity="canonical"`` each atom and each pair
-gets an embedding of its position in the canonical order. How rows of atoms and pairs lie in memory
-is the layout's affair and changes no number; see ``molfldd.molecules.layouts``.
+output, unless the network is told who is who: unless ``identity="none"`` each atom and each pair
+gets an embedding of its position in the order the atoms come in. How rows of atoms and pairs lie in
+memory is the layout's affair and changes no number; see ``molfldd.molecules.layouts``.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ class GraphTransformerConfig:
         width: Channels of an atom.
         pair_width: Channels of a pair.
         heads: Attention heads; must divide ``width``.
-        identity: "canonical" tells atoms apart by their position in the order they come in,
-            "none" keeps the network equivariant.
+        identity: What tells atoms apart: their position in the order of the "canonical" SMILES, a
+            "random" one, another each time a molecule is seen, so that all numberings of the atoms
+            are learned alike, or "none", which keeps the network equivariant.
         layout: "dense" pads every molecule to the largest of its batch, "packed" computes without
             padding, by segment reductions; parameters and results are the same.
         triangles: Channels by which a pair hears of the triangles it is part of; 0 for none.
@@ -51,7 +52,7 @@ class GraphTransformerConfig:
     width: int = 128
     pair_width: int = 32
     heads: int = 8
-    identity: Literal["canonical", "none"] = "canonical"
+    identity: Literal["canonical", "random", "none"] = "canonical"
     layout: Literal["dense", "packed"] = "dense"
     triangles: int = 0
 
@@ -157,10 +158,10 @@ class GraphTransformer(nn.Module):
         self.embed_pairs = nn.Linear(inputs["bonds"], pair)
         self.embed_time = TimeEmbedding(width)
         self.embed_size = small_embedding(largest + 1, width)
-        if config.identity == "canonical":
+        self.tells_apart = config.identity != "none"
+        if self.tells_apart:
             self.atom_identity = small_embedding(largest, width)
             self.pair_identity = small_embedding(largest * (largest - 1) // 2, pair)
-        self.identity = config.identity
         self.layout = LAYOUTS[config.layout]
         self.layers = nn.ModuleList(GraphLayer(config) for _ in range(config.layers))
         self.norm_atoms = nn.LayerNorm(width)
@@ -183,8 +184,8 @@ class GraphTransformer(nn.Module):
             values: "atoms" (B, n, S) and "bonds" (B, n (n - 1) / 2, S).
             mask: Atoms and bonds that exist.
             time: t / T, (B,).
-            positions: Position of each atom in the canonical order, (B, n) int64; the order they
-                come in if not given. Without identity it has no effect.
+            positions: The number that each atom goes by, (B, n) int64; its place if not given.
+                Without identity it has no effect.
 
         Returns:
             "atoms" (B, n, C) and "bonds" (B, P, C'), 0 for those that do not exist.
@@ -195,7 +196,7 @@ class GraphTransformer(nn.Module):
         atoms, pairs = layout.pack(values["atoms"], values["bonds"])
         atoms = self.embed_atoms(atoms) + layout.over_atoms(condition[:, None])
         pairs = self.embed_pairs(pairs)
-        if self.identity == "canonical":
+        if self.tells_apart:
             if positions is None:
                 positions = torch.arange(exists.shape[1], device=exists.device).expand_as(exists)
             atom, pair = layout.pack(positions, pair_positions(positions))
@@ -213,7 +214,7 @@ class GraphTransformer(nn.Module):
 
 
 def pair_positions(positions: Tensor) -> Tensor:
-    """Number of each pair in the canonical order, from the positions of atoms (B, n); (B, P)."""
+    """Number of each pair from those that its atoms go by, (B, n); (B, P)."""
     i, j = pair_endpoints(positions.shape[1], positions.device)
     a, b = positions[:, i], positions[:, j]
     high, low = torch.maximum(a, b), torch.minimum(a, b)

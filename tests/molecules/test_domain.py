@@ -1,25 +1,34 @@
-"""Molecules as a domain: the random order of atoms."""
+"""Molecules as a domain: random identities of atoms."""
 
+from pathlib import Path
+
+import pytest
 import torch
 
+from molfldd.building import load_data
+from molfldd.config import override, parse_config, read_recipe
 from molfldd.core.blocks import Batch
+from molfldd.domain import Data
+from molfldd.errors import UsageError
 from molfldd.molecules.codec import canonical_smiles
-from molfldd.molecules.domain import MoleculeData, Molecules
 
 SMILES = ["C" * n + end for n in range(1, 9) for end in ("O", "N", "C#N", "C(=O)O", "C1CC1N")]
 
 
-def load(tmp_path, order):
+def load(tmp_path: Path, identity: str) -> Data:
     file = tmp_path / "mine.smi"
     file.write_text("\n".join(SMILES))
-    return Molecules.load(MoleculeData("mine", path=str(file), test_fraction=0.2, order=order))
+    changes = [f"data.path={file}", "data.test_fraction=0.2", f"network.identity={identity}"]
+    return load_data(parse_config(override(read_recipe("molecules"), changes)))
 
 
-def smiles(data, batch: Batch) -> list[str | None]:
+def smiles(data: Data, batch: Batch) -> list[str | None]:
     return [canonical_smiles(mol) for mol in data.domain.decode(batch.codes, batch.sizes.tolist())]
 
 
-def test_a_random_order_leaves_the_molecules_and_nothing_else_as_they_were(tmp_path):
+def test_random_identities_leave_the_molecules_and_nothing_else_as_they_were(
+    tmp_path: Path,
+) -> None:
     data = load(tmp_path, "random")
     rows = torch.arange(len(data.train))
     plain = data.train.batch(rows)
@@ -31,7 +40,7 @@ def test_a_random_order_leaves_the_molecules_and_nothing_else_as_they_were(tmp_p
             assert not drawn.codes[name][~mask].any()
 
 
-def test_every_order_is_as_likely_and_named_by_the_generator(tmp_path):
+def test_every_order_is_as_likely_and_named_by_the_generator(tmp_path: Path) -> None:
     data = load(tmp_path, "random")
     rows = torch.full((6000,), data.train.sizes.tolist().index(4))
     first, again, other = (
@@ -46,9 +55,19 @@ def test_every_order_is_as_likely_and_named_by_the_generator(tmp_path):
             assert torch.allclose(share, share.mean().expand_as(share), atol=0.03)
 
 
-def test_the_canonical_order_is_always_the_same(tmp_path):
-    data = load(tmp_path, "canonical")
+@pytest.mark.parametrize("identity", ["canonical", "none"])
+def test_without_random_identities_molecules_are_always_said_alike(
+    tmp_path: Path, identity: str
+) -> None:
+    data = load(tmp_path, identity)
     rows = torch.arange(len(data.train))
     drawn = data.train.drawn(rows, torch.Generator().manual_seed(0))
     for name, codes in data.train.batch(rows).codes.items():
         assert torch.equal(drawn.codes[name], codes)
+
+
+def test_older_recipes_name_the_order_with_the_data() -> None:
+    content = read_recipe("molecules")
+    parse_config(override(content, ["data.order=canonical"]))
+    with pytest.raises(UsageError, match=r"network\.identity=random"):
+        parse_config(override(content, ["data.order=random"]))
