@@ -96,12 +96,18 @@ def shared(examples: int, steps: int) -> Variant:
 
 
 STEPS = (10, 4, 2, 20, 1, 50, 100)
-"""Among which one network can choose; the first is that of the other studies."""
+"""Among which one network can choose, or of one network each; the first is that of the other
+studies."""
 
 STUDIES: dict[str, dict[str, Variant]] = {
     "steps": {
         "conventional masking": fixed(f"process.steps={list(STEPS)}"),
         "learned masking": learned(f"process.steps={list(STEPS)}"),
+    },
+    "lengths": {
+        f"{name}, T = {steps}": process(f"process.steps={steps}")
+        for steps in sorted(STEPS)
+        for name, process in (("conventional masking", fixed), ("learned masking", learned))
     },
     "parts": {
         "learned masking": learned(),

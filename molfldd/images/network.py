@@ -88,6 +88,30 @@ class PatchLayer(ResidualLayer):
         return merged
 
 
+class Patchify(nn.Conv2d):
+    """A convolution whose stride is the kernel, (B, C, p H, p W) to (B, width, H, W).
+
+    As a product of matrices: in bfloat16 on processors with AMX the convolution of oneDNN 3.12 can
+    be wrong where it has a stride (pytorch/pytorch#169688, uxlfoundation/oneDNN#5494).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """See the class."""
+        patches = nn.functional.pixel_unshuffle(input, self.stride[0]).movedim(1, -1)
+        return nn.functional.linear(patches, self.weight.flatten(1), self.bias).movedim(-1, 1)
+
+
+class Unpatchify(nn.ConvTranspose2d):
+    """The way back, (B, width, H, W) to (B, C, p H, p W); see ``Patchify``."""
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """See the class."""
+        patches = nn.functional.linear(input.movedim(1, -1), self.weight.flatten(1).T)
+        pixels = nn.functional.pixel_shuffle(patches.movedim(-1, 1), self.stride[0])
+        assert self.bias is not None
+        return pixels + self.bias[:, None, None]
+
+
 class PatchTransformer(nn.Module):
     """Pixels in, features of every pixel out; see the module.
 
@@ -119,11 +143,11 @@ class PatchTransformer(nn.Module):
         width, local = config.width, config.local
         self.time = TimeEmbedding(width)
         self.enter = nn.Sequential(nn.Conv2d(inputs[PIXELS], local, 3, padding=1), nn.GELU())
-        self.patchify = nn.Conv2d(local, width, config.patch, config.patch)
+        self.patchify = Patchify(local, width, config.patch, config.patch)
         self.position = nn.Parameter(torch.randn(rows * columns, width))
         self.layers = nn.ModuleList(PatchLayer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
-        self.unpatchify = nn.ConvTranspose2d(width, local, config.patch, config.patch)
+        self.unpatchify = Unpatchify(width, local, config.patch, config.patch)
         self.refine = nn.Sequential(
             nn.Conv2d(2 * local, 2 * local, 3, padding=1),
             nn.GELU(),

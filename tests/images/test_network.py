@@ -7,7 +7,13 @@ from molfldd.core.blocks import absorbing_prior, masks
 from molfldd.errors import UsageError
 from molfldd.images.datasets import ImageData
 from molfldd.images.domain import Images
-from molfldd.images.network import PIXELS, PatchTransformer, PatchTransformerConfig
+from molfldd.images.network import (
+    PIXELS,
+    Patchify,
+    PatchTransformer,
+    PatchTransformerConfig,
+    Unpatchify,
+)
 
 SHAPE = (8, 12)
 SMALL = PatchTransformerConfig(patch=2, layers=2, width=16, heads=2, local=4)
@@ -92,3 +98,28 @@ def test_impossible_sizes_are_refused(wrong):
 def test_patch_must_divide_the_image():
     with pytest.raises(UsageError, match=r"'network\.patch': 5 does not divide images of 8 x 12"):
         network(PatchTransformerConfig(patch=5))
+
+
+PATCHES = [
+    (Patchify(16, 128, 4, 4), torch.nn.Conv2d, (8, 16, 28, 28)),
+    (Unpatchify(128, 16, 4, 4), torch.nn.ConvTranspose2d, (8, 128, 7, 7)),
+]
+
+
+@pytest.mark.parametrize(("ours", "convolution", "shape"), PATCHES)
+@pytest.mark.parametrize("half", [False, True])
+def test_patches_are_strided_convolutions_in_every_precision(ours, convolution, shape, half):
+    """In bfloat16 too, where the convolution itself is wrong on some processors."""
+    theirs = convolution(ours.in_channels, ours.out_channels, ours.kernel_size, ours.stride)
+    theirs.load_state_dict(ours.state_dict())
+    found = []
+    for module, low in ((ours, half), (theirs, False)):
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            y = module(x)
+        y.float().square().sum().backward()
+        found.append([y.float(), x.grad, *(p.grad for p in module.parameters())])
+        module.zero_grad()
+    for mine, expected in zip(*found, strict=True):
+        error = (mine - expected).norm() / expected.norm()
+        assert error < (0.02 if half else 1e-5)
