@@ -15,6 +15,9 @@ from molfldd.core.diffusion import Diffusion
 from molfldd.core.forward import MaskingTransition, Transition
 from molfldd.core.network import evaluating
 
+IDLE = 0.1
+"""A step with less than this share of an even part of the KL has next to nothing to do."""
+
 ALIKE = 0.01
 """The share of its largest entropy that a masking process with an order at least gives up."""
 
@@ -56,9 +59,9 @@ class BoundReport:
 
     @property
     def idle_steps(self) -> list[int]:
-        """Steps t that carry no more than a twentieth of an even share of the KL."""
+        """Steps t that carry no more than a tenth of an even share of the KL."""
         per_step = self.kl.sum(-1)
-        return [t for t, nats in enumerate(per_step, 1) if nats <= 0.05 * per_step.mean()]
+        return [t for t, nats in enumerate(per_step, 1) if nats <= IDLE * per_step.mean()]
 
     @property
     def steps_in_use(self) -> int:

@@ -190,6 +190,16 @@ def test_steps_in_use_counts_the_steps_that_carry_something() -> None:
     assert (flat.steps_in_use, collapsed.steps_in_use) == (3, 1)
 
 
+def test_free_marginals_that_leave_the_last_steps_idle_are_noticed() -> None:
+    """KL by step as trained on QM9 (docs/ablations), of free marginals and of fixed ones."""
+    diffusion = build_diffusion("free-uniform", 10)
+    report = evaluate_bound(diffusion, [random_batch(6)], SIZES, generator())
+    free = [4.1, 4.4, 4.2, 6.2, 6.6, 0.7, 0.3, 0.2, 0.2, 0.2]
+    fixed = [5.4, 4.2, 3.8, 3.3, 2.9, 2.5, 2.0, 1.6, 1.0, 0.4]
+    idle = [replace(report, kl=torch.tensor(kl)[:, None]).idle_steps for kl in (free, fixed)]
+    assert idle == [[8, 9, 10], []]
+
+
 def test_report_is_plain_json() -> None:
     diffusion = build_diffusion("masking", 3)
     batch = random_batch(6)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 from tiny import (
+    LEARNED,
+    LETTERS,
     ONE_BLOCK,
     all_states,
     build_diffusion,
@@ -154,6 +156,16 @@ def test_expectation_is_the_exact_gradient(kind: str, estimator: Any, samples: i
     exact = exact_gradient(diffusion, batch)
     assert min(float(g.norm()) for g in exact) > 1e-2
     assert agrees(enumerated_gradient(estimator, diffusion, batch, samples), exact)
+
+
+@pytest.mark.parametrize("kind", [*LEARNED, "masking:jump", "free-uniform:jump", "mixed:jump"])
+def test_expectation_is_the_exact_gradient_with_more_categories(kind: str) -> None:
+    """Three, and a mask where there is one."""
+    diffusion = build_diffusion(kind, STEPS, seed=7, blocks=(LETTERS,), width=3)
+    batch = random_batch(1, sizes=(2,), seed=7, blocks=(LETTERS,))
+    exact = exact_gradient(diffusion, batch)
+    assert min(float(g.norm()) for g in exact) > 1e-2
+    assert agrees(enumerated_gradient(Reinforce(), diffusion, batch, 1), exact)
 
 
 @pytest.mark.parametrize("kind", KINDS)

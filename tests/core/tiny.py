@@ -134,8 +134,10 @@ def coupled(coupling: Callable[[Tensor, Tensor], Plan]) -> Build:
 FORWARD: dict[str, Build] = {
     "fixed-uniform": lambda b, T, net: FixedForward(b, uniform_prior(b), T),
     "fixed-marginal": lambda b, T, net: FixedForward(b, marginal_prior(FREQUENCIES), T),
+    "fixed-learned-prior": lambda b, T, net: FixedForward(b, learned_prior(b), T),
     "fixed-absorbing": lambda b, T, net: FixedForward(b, absorbing_prior(b), T),
     "free-uniform": lambda b, T, net: FreeForward(b, uniform_prior(b), T, net),
+    "free-marginal": lambda b, T, net: FreeForward(b, marginal_prior(FREQUENCIES), T, net),
     "free-absorbing": lambda b, T, net: FreeForward(b, absorbing_prior(b), T, net),
     "pinned-uniform": lambda b, T, net: PinnedForward(b, uniform_prior(b), T, net),
     "pinned-absorbing": lambda b, T, net: PinnedForward(b, absorbing_prior(b), T, net),
@@ -160,6 +162,7 @@ LEARNED = (
     "pinned-monotone",
     "mixed",
     "free-absorbing",
+    "free-marginal",
     "pinned-learned-prior",
 )
 

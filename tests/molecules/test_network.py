@@ -101,7 +101,7 @@ def test_with_identity_the_order_matters(order: list[int], layout: LayoutName) -
 @layouts
 @torch.no_grad()
 def test_identity_tells_equal_atoms_apart(layout: LayoutName) -> None:
-    for identity, apart in (("canonical", True), ("none", False)):
+    for identity, apart in (("canonical", True), ("random", True), ("none", False)):
         module, (values, mask, time) = network(identity, layout), graphs([4])
         same = {name: v[:, :1].expand_as(v) for name, v in values.items()}
         for y in module(same, mask, time).values():
