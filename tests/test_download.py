@@ -12,23 +12,27 @@ import pytest
 from molfldd import download
 from molfldd.download import Download, fetch
 from molfldd.errors import MolflddError
+from molfldd.molecules import zinc250k
+from molfldd.molecules.domain import MoleculeData
 
 CONTENT = b"smiles\n" + b"CCO\n" * 50_000
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
-def whole(handler: BaseHTTPRequestHandler) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(CONTENT)))
-    handler.end_headers()
-    handler.wfile.write(CONTENT)
+def all_of(content: bytes) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    return answer
 
 
-def other_content(handler: BaseHTTPRequestHandler) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", "5")
-    handler.end_headers()
-    handler.wfile.write(b"other")
+whole = all_of(CONTENT)
+
+
+other_content = all_of(b"other")
 
 
 def dropped(handler: BaseHTTPRequestHandler) -> None:
@@ -175,3 +179,39 @@ def test_a_cache_that_cannot_be_written(server: Server, cache: Path) -> None:
     cache.write_text("a file")
     with pytest.raises(MolflddError, match="MOLFLDD_CACHE"):
         fetch(wanted(server.will("a", whole)))
+
+
+# --- ZINC250k as a user has it: the molecules and the rows of the test set, from a server
+
+
+@pytest.fixture
+def zinc(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server with a small file in place of each of the two, the first mirrors without."""
+    for name, content in (
+        ("ZINC250K", b'smiles,logP,qed\n"CC(C)O\n",1,0\n"C[NH2+]C\n",1,0\n"CCBr\n",1,0\n'),
+        ("ZINC250K_TEST", b"[0, 2]"),
+    ):
+        urls = server.will(f"no-{name}", missing), server.will(name, all_of(content))
+        file = dataclasses.replace(
+            getattr(zinc250k, name), sha256=hashlib.sha256(content).hexdigest(), urls=urls
+        )
+        monkeypatch.setattr(zinc250k, name, file)
+    return server
+
+
+def test_zinc250k_is_downloaded_once_and_divided_as_published(zinc: Server) -> None:
+    asked = [f"/{kind}{name}" for name in ("ZINC250K", "ZINC250K_TEST") for kind in ("no-", "")]
+    for _ in range(2):
+        train, test = MoleculeData("zinc250k").load()
+        assert (train.smiles, test.smiles) == (["C[NH2+]C"], ["CC(C)O", "CCBr"])
+        assert zinc.asked == asked
+
+
+@pytest.mark.parametrize("answer", [missing, dropped, other_content])
+def test_zinc250k_that_cannot_be_had_leaves_nothing(
+    zinc: Server, cache: Path, answer: Answer
+) -> None:
+    zinc.will("ZINC250K", answer)
+    with pytest.raises(MolflddError, match="cannot download 250k_rndm_zinc_drugs_clean_3"):
+        MoleculeData("zinc250k").load()
+    assert [path for path in files(cache) if path.suffix != ".lock"] == []

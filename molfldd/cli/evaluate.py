@@ -41,7 +41,8 @@ def evaluate(
         str | None,
         typer.Option(
             help="What to compare with. Molecules: a data set, such as qm9 (FCD against its test "
-            "split, novelty against its training split), a file of SMILES (FCD only), or none. "
+            "split, novelty against its training split), or one of its parts, such as "
+            "moses:test_scaffolds, a file of SMILES (FCD only), or none. "
             "Texts: a file with one text a line (MAUVE), or none. "
             "Default: the data set of the model, and none for a file."
         ),

@@ -53,8 +53,8 @@ class DatasetInfo:
         origin: How to get that package, or how else it comes.
         divide: Its own division into a training and a test part, given a fraction.
         published: The file it is read from, if it is one file.
-        statistics: FCD statistics of its test part that come with it; computed where it is None,
-            or gives None.
+        statistics: FCD statistics of one of its parts that come with it; computed where it is
+            None, or gives None.
     """
 
     loader: Callable[[], MoleculeDataset]
@@ -63,7 +63,7 @@ class DatasetInfo:
     origin: str = ""
     divide: Callable[[MoleculeDataset, float], tuple[MoleculeDataset, MoleculeDataset]] = split
     published: Published | None = None
-    statistics: Callable[[], Statistics | None] | None = None
+    statistics: Callable[[str], Statistics | None] | None = None
 
 
 DATASETS: dict[str, DatasetInfo] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import InitVar, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -135,7 +136,7 @@ def comparison_with(name: str, own: MoleculeData | None = None) -> Comparison:
     """What a name stands for: a data set, a file of SMILES (no training molecules) or "none".
 
     Args:
-        name: The name.
+        name: The name; of a data set that comes in parts also NAME:PART instead of its test part.
         own: The data of the model that is evaluated; its split is used if it is of that name.
 
     Raises:
@@ -144,21 +145,34 @@ def comparison_with(name: str, own: MoleculeData | None = None) -> Comparison:
     if name == "none":
         return Comparison(None, None)
     known = [dataset for dataset in DATASETS if dataset != FILE or own]
-    if name in known:
-        data = own if own and own.name == name else MoleculeData(name)
-        train, test = data.load()
-        computed = DATASETS[name].statistics
-        if computed and data.split is None and data.path is None:
-            from molfldd.molecules.fcd import remember
-
-            remember(test.smiles, computed)
-        return Comparison(test.smiles, train.smiles)
+    dataset, _, part = name.partition(":")
+    if dataset in known:
+        return _comparison_with_data(
+            own if own and own.name == dataset else MoleculeData(dataset), part
+        )
     if Path(name).suffix:
         return Comparison(read_smiles_aloud(Path(name)), None)
     raise UsageError(
         f"there is no reference '{name}'; known are: {', '.join(known)}, none, "
         "or give the path of a file of SMILES"
     )
+
+
+def _comparison_with_data(data: MoleculeData, part: str) -> Comparison:
+    """With the part of that name, or with what is held out; raises as ``comparison_with``."""
+    whole = data.load_all()
+    train, test = data.divide(whole)
+    if part and part not in whole.parts:
+        raise UsageError(
+            f"{whole.name} has no part '{part}'; known are: {', '.join(whole.parts) or 'none'}"
+        )
+    reference = whole.part(part) if part else test
+    computed = DATASETS[data.name].statistics if data.name in DATASETS else None
+    if computed and data.split is None and data.path is None:
+        from molfldd.molecules.fcd import remember
+
+        remember(reference.smiles, partial(computed, part or "test"))
+    return Comparison(reference.smiles, train.smiles)
 
 
 def bond_count(sizes: Tensor) -> Tensor:

@@ -173,9 +173,9 @@ def test_moses_brings_the_statistics_of_its_test_part(
     brought = {"mu": np.arange(3.0), "sigma": np.eye(3)}
     stats = {"FCD": brought, "SNN": {"fps": np.zeros((7, 2))}}
     np.savez(moses / "test_stats.npz", stats=np.array(stats, dtype=object))
-    assert moses_statistics() is None  # not the published file, so it is not opened
+    assert moses_statistics("test") is None  # not the published file, so it is not opened
     checksum = hashlib.sha256((moses / "test_stats.npz").read_bytes()).hexdigest()
-    monkeypatch.setattr("molfldd.molecules.moses._STATISTICS_SHA256", checksum)
+    monkeypatch.setattr("molfldd.molecules.moses._STATISTICS_SHA256", {"test": checksum})
     assert comparison_with("moses").reference == ["CCCl"]
     found = reference_statistics(["CCCl"])
     assert found.count == 7
@@ -187,6 +187,14 @@ def test_moses_brings_the_statistics_of_its_test_part(
     compared = comparison_with("moses", own).reference
     assert compared is not None
     assert reference_statistics(compared).count == len(compared)
+
+
+def test_a_part_can_be_the_reference(moses: Path) -> None:
+    (moses / "test_scaffolds_stats.npz").write_bytes(b"")  # not the published file
+    compared = comparison_with("moses:test_scaffolds")
+    assert (compared.reference, compared.training) == (["c1ccccc1"], ["CCO", "CS", "CCO"])
+    with pytest.raises(UsageError, match="no part 'valid'; known are: train, test, test_scaffolds"):
+        comparison_with("moses:valid")
 
 
 def test_moses_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
