@@ -51,7 +51,7 @@ def test_a_power_law_is_found_and_extrapolated(
 
 def test_the_bench_shares_out_the_time_of_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    bench = importlib.import_module("bench")
+    bench = importlib.import_module("bench_sampling")
     model = bench.random_model(2, bench.random_data(3, 10))
     network, drawing, writing = bench.sampling_costs(model, 4)
     assert min(network, drawing, writing) > 0
