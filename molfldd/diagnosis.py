@@ -59,8 +59,8 @@ def without_order(report: BoundReport) -> list[str]:
         return []
     return [
         f"no order was learned within {' and '.join(report.unordered_blocks)}: all are masked with "
-        "nearly the same probability, and what was learned is the pace; learn longer, and from the "
-        "first iteration on, before the reverse process has got used to having no order"
+        "nearly the same probability, and what was learned is the pace; learn longer: an order "
+        "shows after thousands of iterations, and then quickly"
     ]
 
 

@@ -3,8 +3,8 @@
 Every variant is trained for the same CPU time of one thread, a part of it learning and the rest
 polishing; how many iterations that is follows from the time that one takes, measured beforehand.
 It begins with nothing, or with the networks of a model that another study has left (--init). Then
-it is sampled and scored. The network is a small one, so that a variant takes minutes; compare the
-lines of a table with each other.
+it is sampled and scored. The network is a small one, except in the study "full size", so that a
+variant takes minutes; compare the lines of a table with each other.
 
 Results are kept in FOLDER/results.jsonl; what is there already is not trained again, whichever
 study it was for, so a study can be interrupted, and extended by further seeds.
@@ -50,7 +50,7 @@ SMALL = [
     "monitor.examples=4096",
     "monitor.samples=10",
 ]
-"""The network and the monitoring of every variant."""
+"""The network and the monitoring of every variant, unless it says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,17 @@ def shared(examples: int, steps: int) -> Variant:
     return learned(f"training.batch_size={examples}", f"training.steps_per_example={steps}")
 
 
+FULL = (
+    "network.layers=4",
+    "network.width=128",
+    "network.pair_width=32",
+    "network.triangles=0",
+    "network.identity=canonical",
+    "training.batch_size=32",
+)
+"""The network of the recipe again."""
+
+
 STEPS = (10, 4, 2, 20, 1, 50, 100)
 """Among which one network can choose, or of one network each; the first is that of the other
 studies."""
@@ -130,6 +141,14 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "identity: random order": learned("network.identity=random"),
         "triangles: none": learned("network.triangles=0"),
         "optimizer: AdamW": learned("training.optimizer=adamw"),
+    },
+    "full size": {
+        "learned masking, Muon": learned(*FULL),
+        "learned masking, AdamW": learned(*FULL, "training.optimizer=adamw"),
+        "conventional masking, Muon": fixed(*FULL, "training.batch_size=128"),
+        "conventional masking, AdamW": fixed(
+            *FULL, "training.batch_size=128", "training.optimizer=adamw"
+        ),
     },
     "learning": {
         "nothing learned: conventional masking": fixed(),
