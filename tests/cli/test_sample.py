@@ -1,7 +1,8 @@
 """``molfldd sample`` as a user runs it, also with checkpoints that are broken."""
 
 import csv
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from program import Command, files
 from rdkit import Chem
 
 from molfldd.checkpoint import read_checkpoint, write_checkpoint
+from molfldd.model import Model
 from molfldd.run import STATE
 
 
@@ -202,3 +204,29 @@ def test_unknown_model(molfldd: Command) -> None:
     result = molfldd("sample", "--checkpoint", "zinc99")
     assert result.code == 2
     assert "no model 'zinc99'" in result.error
+
+
+@pytest.mark.parametrize("suffix", [".smi", ".csv", ".sdf"])
+def test_few_molecules_are_held_however_many_are_written(
+    molfldd: Command,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    suffix: str,
+) -> None:
+    alive: weakref.WeakSet[Chem.Mol] = weakref.WeakSet()
+    most = 0
+
+    def draw(model: Model, seed: int, indices: Sequence[int]) -> list[Chem.Mol]:
+        nonlocal most
+        drawn = [Chem.MolFromSmiles("CCO") for _ in indices]
+        alive.update(drawn)
+        most = max(most, len(alive))
+        return drawn
+
+    monkeypatch.setattr(Model, "draw_usable", draw)
+    path = tmp_path / f"out{suffix}"
+    arguments = ("--checkpoint", checkpoint, "--batch-size", 50, "--out", path)
+    assert molfldd("sample", "--num", 5000, *arguments).code == 0
+    assert path.read_text().count("CCO") >= 5000
+    assert most <= 150
