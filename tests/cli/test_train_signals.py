@@ -82,7 +82,9 @@ def test_the_others_end_when_a_process_of_a_training_is_killed(tmp_path: Path) -
     assert process.returncode == 1
     assert "another process of this training ended" in err
     assert "Traceback" not in err
+    logged = [json.loads(line) for line in whole_lines(out / LOG)]
     _, state = read_checkpoint(out / STATE)
+    assert 0 <= logged[-1]["iteration"] - state["iteration"] <= 5
     short = (f"phases.0.iterations={state['iteration'] + 3}", "phases.1.iterations=2")
     finish(start(*toy_arguments(out, *short), "--resume", *two))
 
