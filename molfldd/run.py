@@ -232,22 +232,20 @@ class Run:
             return
         report = self.bound()
         quality = rounded(self.quality())
-        content, others = report.to_json(), self._other_bounds()
+        walks = self.trainer.diffusion.clock.walks[1:]
+        reports = {steps: self.bound(steps) for steps in walks}
+        content, others = report.to_json(), other_bounds(reports)
         self.metrics = {"evaluated_at": number, "bound": content["bound"], **quality, **others}
         self.sample_quality = quality
         orders = self.trainer.diffusion.forward_process.orders
         learned = orders and learning_is_over(self.config.phases, number)
         worries = complaints(report, self.soft_bound) + (without_order(report) if learned else [])
+        for steps, other in reports.items():
+            worries += [f"in {steps} steps: {message}" for message in complaints(other, None)]
         for message in worries:
             self.log.add("warning", number, message=message)
         seconds = round(self.seconds, 1)
         self.log.add("evaluate", number, seconds=seconds, **quality, **content, **others)
-
-    def _other_bounds(self) -> dict[str, Any]:
-        """The bounds in the other numbers of steps, if there are any."""
-        others = self.trainer.diffusion.clock.walks[1:]
-        bounds = {str(steps): self.bound(steps).to_json()["bound"] for steps in others}
-        return {"other_bounds": bounds} if others else {}
 
     def bound(self, steps: int | None = None) -> BoundReport:
         """The bound of the averaged model on held-out examples, always the same ones.
@@ -320,6 +318,12 @@ class Run:
                 )
 
             yield show
+
+
+def other_bounds(reports: Mapping[int, BoundReport]) -> dict[str, Any]:
+    """The bounds in the other numbers of steps, if there are any, for log and checkpoint."""
+    bounds = {str(steps): report.to_json()["bound"] for steps, report in reports.items()}
+    return {"other_bounds": bounds} if bounds else {}
 
 
 def halved(module: torch.nn.Module) -> dict[str, torch.Tensor]:

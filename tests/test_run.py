@@ -140,6 +140,17 @@ def test_a_run_whose_steps_collapse_says_so_in_its_log(
     assert any("steps collapse" in message for message in warnings(run))
 
 
+def test_every_number_of_steps_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = ["process.steps=[3,2]", "phases.0.iterations=2", "phases.1.iterations=1"]
+    run = tiny_run(tmp_path / "run", *changes)
+    reports = {steps: run.bound(steps) for steps in (None, 2)}
+    reports[2] = replace(reports[2], kl=reports[2].kl * torch.tensor([[1.0], [0.0]]))
+    monkeypatch.setattr(run, "bound", lambda steps=None: reports[steps])
+    run.train(Console(file=io.StringIO()))
+    assert any(message.startswith("in 2 steps: steps collapse") for message in warnings(run))
+    assert not any(message.startswith("steps collapse") for message in warnings(run))
+
+
 def test_a_run_that_learned_no_order_says_so_after_learning(tmp_path: Path) -> None:
     """Here it has no time for it; a process that was never to learn does not complain."""
     process = ["process.prior=absorbing", "process.reverse=unmasking", "monitor.evaluate_every=1"]

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,20 +83,26 @@ def balanced(probs: Tensor, mask: Tensor, uniform: Tensor) -> Tensor:
 
 def pivotal(chance: Tensor, uniform: Tensor) -> Tensor:
     """Which elements have an event, (B, n) bool, from its probabilities and numbers (B, n)."""
-    rows = torch.arange(len(chance), device=chance.device)
-    chosen = torch.zeros_like(chance, dtype=torch.bool)
-    if chance.shape[1] == 0:
-        return chosen
-    pivot, a = torch.zeros_like(rows), chance[:, 0]
-    for i in range(1, chance.shape[1]):
-        b, u = chance[:, i], uniform[:, i]
+    p, u = chance.numpy(), uniform.numpy()
+    chosen = np.zeros(p.shape, bool)
+    if not p.size:
+        return torch.from_numpy(chosen)
+    possible = p > 0
+    order = np.argsort(~possible, -1, kind="stable")  # those without a chance change nothing
+    duels = slice(max(1, int(possible.sum(-1).max())))
+    chances, numbers = (np.take_along_axis(x, order, -1).T[duels].copy() for x in (p, u))
+    won, rows = np.zeros(chances.shape, bool), np.arange(len(p))
+    pivot, a = np.zeros(len(p), np.int64), chances[0]
+    for i in range(1, len(chances)):
+        b = chances[i]
         both = a + b
         full = both > 1
-        stays = torch.where(full, u * (2 - both) >= 1 - b, u * both < a)
-        chosen[rows, torch.where(stays, i, pivot)] = full
-        pivot, a = torch.where(stays, pivot, i), torch.where(full, both - 1, both)
-    chosen[rows, pivot] = uniform[:, 0] < a
-    return chosen
+        stays = np.where(full, numbers[i] * (2 - both) >= 1 - b, numbers[i] * both < a)
+        won[np.where(stays, i, pivot), rows] = full
+        pivot, a = np.where(stays, pivot, i), both - full
+    won[pivot, rows] = u[:, 0] < a
+    np.put_along_axis(chosen, order[:, duels], won.T, -1)
+    return torch.from_numpy(chosen)
 
 
 class Smooth:
