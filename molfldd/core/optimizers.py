@@ -38,22 +38,26 @@ def parameter_groups(
         estimator: Its estimator.
         frozen: Parameters that no phase trains.
     """
-    rates: list[tuple[str, nn.Module, float]] = [("reverse", diffusion.reverse, phase.lr_reverse)]
-    if list(diffusion.forward_process.parameters()):
-        rates.append(("forward", diffusion.forward_process, phase.lr_forward))
+    forward, numbers = diffusion.forward_process, diffusion.forward_process.numbers
+    pace = {id(p) for p in numbers}
+    groups: list[tuple[str, list[nn.Parameter], float]] = [
+        ("reverse", list(diffusion.reverse.parameters()), phase.lr_reverse),
+        ("forward", [p for p in forward.parameters() if id(p) not in pace], phase.lr_forward),
+        ("pace", numbers, phase.lr_forward),
+    ]
     if isinstance(phase.estimator, ControlVariate) and isinstance(estimator, nn.Module):
-        rates.append(("estimator", estimator, phase.estimator.learning_rate))
-    for _, module, rate in rates:
-        module.requires_grad_(rate > 0)
+        groups.append(("estimator", list(estimator.parameters()), phase.estimator.learning_rate))
+    for _, parameters, rate in groups:
+        for parameter in parameters:
+            parameter.requires_grad_(rate > 0)
     for parameter in frozen:
         parameter.requires_grad_(False)
     if phase.only_last:
         freeze_up_to_last(diffusion.reverse.network)
-    trained = {name: [p for p in m.parameters() if p.requires_grad] for name, m, _ in rates}
     return [
-        {"name": name, "params": trained[name], "lr": rate, "peak": rate}
-        for name, _, rate in rates
-        if rate > 0
+        {"name": name, "params": [p for p in them if p.requires_grad], "lr": rate, "peak": rate}
+        for name, them, rate in groups
+        if them and rate > 0
     ]
 
 

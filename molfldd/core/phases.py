@@ -86,7 +86,7 @@ class TrainingOptions:
             examples may have, counted at each of their steps; batches get fewer examples where
             they would have more. With None they are of ``batch_size`` in any case.
         ema_decay: Decay of the moving average of the reverse network.
-        clip: Largest gradient norm, of each process by itself.
+        clip: Largest gradient norm, of each network, and of what is not network, by itself.
         optimizer: "adamw", or "muon": Muon (orthogonalized momentum) for the hidden matrices of
             the reverse network (linear layers within an ``nn.ModuleList``), AdamW for all else,
             both with the same rates.

@@ -19,7 +19,7 @@ class Iteration:
         phase: The phase it belongs to.
         t: Steps of the examples, M of each, (M * B,).
         kl: KL of each block at those steps, nats, (M * B,) per block.
-        gradient_norm: Of "reverse", "forward" and what else is trained, before clipping.
+        gradient_norm: Of "reverse", "forward", "pace" and what else is trained, before clipping.
     """
 
     number: int

@@ -189,10 +189,10 @@ class Trainer:
         return Iteration(self.iteration, phase, t, kl, norms)
 
     def _clip(self, optimizers: list[Any]) -> dict[str, float]:
-        """Limit the gradient norm of each process' parameters; the norms before that.
+        """Limit the gradient norm of each group of parameters; the norms before that.
 
-        Each by itself, so that the noisy gradient of the forward process never shortens the
-        step of the reverse process.
+        Each by itself, so that the noisy gradient of the forward process never shortens the step
+        of the reverse process, nor that of the pace the one of the forward network.
         """
         named: dict[str, list[nn.Parameter]] = {}
         for optimizer in optimizers:

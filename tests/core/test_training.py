@@ -167,6 +167,7 @@ def test_a_run_can_go_on_with_other_rates(optimizer: Any) -> None:
     assert {(g["name"], g["peak"]) for g in groups} == {
         ("reverse", 7e-9),
         ("forward", 3e-9),
+        ("pace", 3e-9),
         ("estimator", ControlVariate().learning_rate),
     }
     assert {group["weight_decay"] for group in groups} == {0.5}
@@ -240,13 +241,27 @@ def test_iterations_report_what_happened() -> None:
     run = trainer()
     reports = advance(run)
     assert run.total_iterations == TOTAL
-    both = {"reverse", "forward"}
+    both = {"reverse", "forward", "pace"}
     trained = {"warm": both, "learn": both | {"estimator"}, "polish": {"reverse"}}
     assert [r.phase.name for r in reports] == ["warm"] * 4 + ["learn"] * 5 + ["polish"] * 4
     for report in reports:
         assert report.kl["letters"].shape == report.t.shape == (12,)
         assert all(math.isfinite(v) and v > 0 for v in report.gradient_norm.values())
         assert set(report.gradient_norm) == trained[report.phase.name]
+
+
+def test_the_pace_does_not_shorten_the_gradient_of_the_forward_network() -> None:
+    phase = Phase("learn", 1, LeaveOneOut(), lr_forward=1e-2, lr_reverse=1e-2)
+    left = []
+    for scale in (1.0, 1e3):
+        run = trainer(phases=(phase,), options=dataclasses.replace(OPTIONS, clip=20.0))
+        forward = run.diffusion.forward_process
+        for number in forward.numbers:
+            number.register_hook(lambda g, scale=scale: scale * g)
+        (report,) = run.run()
+        assert (report.gradient_norm["pace"] > 20.0) == (scale > 1)
+        left.append([p.grad for p in forward.network.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*left, strict=True))
 
 
 def test_muon_takes_the_hidden_matrices_of_the_reverse_network_alone() -> None:
@@ -291,7 +306,7 @@ def test_gradient_variance_is_that_of_the_gradients() -> None:
     run = trainer(phases=(phase,), options=TrainingOptions(batch_size=12, clip=1e9))
     found, rows = [], []
     for _ in run.run():
-        parameters = run.diffusion.forward_process.parameters()
+        parameters = run.diffusion.forward_process.network.parameters()
         rows.append(torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]))
         if len(rows) > 200:
             found.append(run.gradient_variance()["forward"])
@@ -308,8 +323,8 @@ def test_optimizer_gets_the_rates_of_its_phase() -> None:
             groups = [group["lr"] for group in optimizer.param_groups]
             seen.append((iteration.number, groups))
     rates = dict(seen)
-    assert rates[1] == pytest.approx([1e-2, 5e-3])  # warm-up: half of the peak
-    assert rates[6] == pytest.approx([1e-2, 5e-3, ControlVariate().learning_rate])
+    assert rates[1] == pytest.approx([1e-2, 5e-3, 5e-3])  # warm-up: half of the peak
+    assert rates[6] == pytest.approx([1e-2, 5e-3, 5e-3, ControlVariate().learning_rate])
     assert rates[12] == pytest.approx([1e-2 * 0.5])  # half-way down the cosine, phi frozen
 
 

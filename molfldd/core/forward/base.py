@@ -52,6 +52,11 @@ class ForwardProcess(nn.Module, ABC):
         self.learns_prior = prior.learned
 
     @property
+    def numbers(self) -> list[nn.Parameter]:
+        """Parameters beside the network that are few and scaled, such as a pace."""
+        return []
+
+    @property
     def only_masks(self) -> bool:
         """Whether an element has its own value or is masked, and is never revealed by noise."""
         return False

@@ -107,6 +107,11 @@ class MaskingForward(ForwardProcess):
         self.block_scores = nn.ParameterDict({name: torch.zeros(()) for name in states})
 
     @property
+    def numbers(self) -> list[nn.Parameter]:
+        """The pace, and the scores of the blocks."""
+        return [self.pace_logits, *self.block_scores.values()]
+
+    @property
     def only_masks(self) -> bool:
         """With the maximum coupling."""
         return self.coupling is maximum_coupling
