@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,26 +82,24 @@ def balanced(probs: Tensor, mask: Tensor, uniform: Tensor) -> Tensor:
 
 def pivotal(chance: Tensor, uniform: Tensor) -> Tensor:
     """Which elements have an event, (B, n) bool, from its probabilities and numbers (B, n)."""
-    p, u = chance.numpy(), uniform.numpy()
-    chosen = np.zeros(p.shape, bool)
-    if not p.size:
-        return torch.from_numpy(chosen)
-    possible = p > 0
-    order = np.argsort(~possible, -1, kind="stable")  # those without a chance change nothing
-    duels = slice(max(1, int(possible.sum(-1).max())))
-    chances, numbers = (np.take_along_axis(x, order, -1).T[duels].copy() for x in (p, u))
-    won, rows = np.zeros(chances.shape, bool), np.arange(len(p))
-    pivot, a = np.zeros(len(p), np.int64), chances[0]
-    for i in range(1, len(chances)):
-        b = chances[i]
+    chosen = torch.zeros_like(chance, dtype=torch.bool)
+    if not chance.numel():
+        return chosen
+    possible = chance > 0
+    duels = max(1, int(possible.sum(-1).max()))
+    order = torch.sort(possible.int(), dim=-1, descending=True, stable=True).indices[:, :duels]
+    chances, numbers = (x.gather(-1, order).T.contiguous().unbind() for x in (chance, uniform))
+    won = torch.zeros(duels, len(chance), dtype=torch.bool)
+    pivot, a = torch.zeros(len(chance), dtype=torch.long), chances[0]
+    for i in range(1, duels):  # those without a chance would change nothing
+        b, u = chances[i], numbers[i]
         both = a + b
         full = both > 1
-        stays = np.where(full, numbers[i] * (2 - both) >= 1 - b, numbers[i] * both < a)
-        won[np.where(stays, i, pivot), rows] = full
-        pivot, a = np.where(stays, pivot, i), both - full
-    won[pivot, rows] = u[:, 0] < a
-    np.put_along_axis(chosen, order[:, duels], won.T, -1)
-    return torch.from_numpy(chosen)
+        stays = torch.where(full, u * (2 - both) >= 1 - b, u * both < a)
+        won.scatter_(0, torch.where(stays, i, pivot)[None], full[None])
+        pivot, a = torch.where(stays, pivot, i), both - full.to(both)
+    won.scatter_(0, pivot[None], (uniform[:, 0] < a)[None])
+    return chosen.scatter(-1, order, won.T)
 
 
 class Smooth:
