@@ -166,6 +166,8 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "even pace": learned("process.even_pace=1"),
         "free pace": learned("process.even_pace=0.02"),
         "rates fall while learning": learned("phases.0.schedule=cosine"),
+        "two fifths of the rate of phi": learned("phases.0.lr_forward=0.0002"),
+        "twice the rate of phi": learned("phases.0.lr_forward=0.001"),
         "four times the rate of phi": learned("phases.0.lr_forward=0.002"),
         "ten times the rate of phi": learned("phases.0.lr_forward=0.005"),
         "twice the rate, falling": learned("phases.0.schedule=cosine", "phases.0.lr_forward=0.001"),
