@@ -59,8 +59,8 @@ def without_order(report: BoundReport) -> list[str]:
         return []
     return [
         f"no order was learned within {' and '.join(report.unordered_blocks)}: all are masked with "
-        "nearly the same probability, and what was learned is the pace; learn longer: an order "
-        "shows after thousands of iterations, and then quickly"
+        "nearly the same probability, and what was learned is the pace; learn at a lower "
+        "lr_forward, or longer: an order shows after thousands of iterations, and then quickly"
     ]
 
 
