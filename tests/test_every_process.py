@@ -15,9 +15,11 @@ from molfldd.core.report import evaluate_bound
 TINY = {
     "molecules": ("molecules", ["network.layers=1", "network.width=16", "network.pair_width=4"]),
     "images": ("digits", ["network.layers=1", "network.width=16", "network.local=4"]),
-    "text": ("rocstories", ["network.layers=1", "network.width=16", "network.heads=2"]),
+    "text": (
+        "rocstories",
+        ["network.layers=1", "network.width=16", "network.heads=2", "data.vocabulary=300"],
+    ),
 }
-SMALL_TEXT = ["data.vocabulary=300", "data.max_length=40"]
 ANY = [
     (forward, prior, reverse)
     for forward in ("fixed", "free", "pinned")
@@ -43,8 +45,6 @@ def domain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     path = {"molecules": "mine.smi", "text": "stories.txt"}.get(request.param)
     if path:
         changes = [*changes, f"data.path={folder / path}", "data.test_fraction=0.3"]
-    if request.param == "text":
-        changes = [*changes, *SMALL_TEXT]
     recipe = override(read_recipe(name), changes)
     return recipe, load_data(parse_config(recipe))
 
