@@ -112,6 +112,7 @@ class Calibration:
         path: The file.
         manner: How it draws, now and later.
         budget: How much is sampled.
+        device: Where, as torch calls it.
 
     Attributes:
         judgement: The word for an example that is usable.
@@ -123,9 +124,9 @@ class Calibration:
         MolflddError: if the file cannot be read, or its training data are not what they were.
     """
 
-    def __init__(self, path: Path, manner: Manner, budget: Budget) -> None:
+    def __init__(self, path: Path, manner: Manner, budget: Budget, device: str = "cpu") -> None:
         self.path, self.budget = path, budget
-        self.model = load_model(path).drawing(manner)
+        self.model = load_model(path).drawing(manner).to(device)
         try:
             self.layers = LastLayers(self.model.sampler.reverse)
         except ValueError as error:

@@ -87,6 +87,14 @@ def lost_another(error: RuntimeError) -> bool:
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
 
 
+def not_compiled(error: RuntimeError) -> bool:
+    """Whether an error says that ``torch.compile`` could not do its work, for want of a compiler.
+
+    By the module of its class, since to import that takes a second.
+    """
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
+
+
 def fast_precision(accelerator: str) -> str:
     """ "bf16-mixed" where the accelerator has bfloat16 arithmetic, else "32-true"."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():

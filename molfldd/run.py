@@ -31,7 +31,7 @@ from molfldd.core.report import BoundReport, evaluate_bound
 from molfldd.core.sampling import Sampler
 from molfldd.core.training import Trainer
 from molfldd.diagnosis import complaints, without_order
-from molfldd.engine import Engine, lost_another, stop_signals
+from molfldd.engine import Engine, lost_another, not_compiled, stop_signals
 from molfldd.errors import MolflddError, UsageError
 from molfldd.log import LOG, RunLog, rounded
 from molfldd.model import batches, model_header
@@ -142,6 +142,11 @@ class Run:
                 "(--set phases.0.lr_reverse=...)"
             ) from error
         except RuntimeError as error:
+            if not_compiled(error):
+                raise MolflddError(
+                    f"the network cannot be compiled here: {str(error).splitlines()[0]}; "
+                    f"{self._again()} without training.compile"
+                ) from error
             if not lost_another(error):
                 raise
             raise MolflddError(

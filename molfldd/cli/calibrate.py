@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from molfldd.cli.generation import (
+    Device,
     JointOption,
     MinPOption,
     MinRevealOption,
     StepsOption,
     TemperatureOption,
+    resolve_device,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def calibrate(
     temperature: TemperatureOption = None,
     min_p: MinPOption = None,
     min_reveal: MinRevealOption = None,
+    device: Annotated[Device, typer.Option(help="Where to sample.")] = Device.auto,
 ) -> None:
     """Make a trained model's examples have the statistics of its training data.
 
@@ -61,7 +64,7 @@ def calibrate(
     manner = Manner(joint, temperature, steps, min_p, min_reveal)
     typer.echo(f"counting in up to {COUNTED:,} training examples", err=True)
     budget = Budget(rounds, num, seed, batch_size)
-    calibration = Calibration(path, manner, budget)
+    calibration = Calibration(path, manner, budget, resolve_device(device))
     columns = []
     for number in range(rounds):
         title = f"round {number + 1} of {rounds}"

@@ -101,12 +101,12 @@ def unmasking_kl(
     Only the network's features have a value per state, and only those of masked elements are
     normalized.
     """
-    features = reverse.features(transition.prior.onehot(z), batch.mask, t)
     stays, masked = transition.stays_masked(), transition.is_masked(z)
+    where = {name: (m & batch.mask[name]).nonzero(as_tuple=True) for name, m in masked.items()}
+    features = reverse.features(transition.prior.onehot(z), batch.mask, t)
     result = {}
-    for name in features.shared:
-        hidden = masked[name] & batch.mask[name]
-        example, k = hidden.nonzero()[:, 0], stays[name][hidden]
+    for name, hidden in where.items():
+        example, k = hidden[0], stays[name][hidden]
         f = reverse.read(features, name, hidden)
         reveal = reveal_logit(f[..., -1], reverse.clock.index(t)[example])
         x = batch.codes[name][hidden].expand(len(f), -1)

@@ -223,5 +223,5 @@ def moments(
     found = Moments(layers.size, wanted)
     for indices in batches:
         drawn, scores = chains(sampler, layers, seed, indices)
-        found.add(scores, statistics(drawn))
+        found.add(scores.cpu(), statistics(drawn))
     return found

@@ -8,8 +8,8 @@ arithmetic for that has to emulate: twenty times slower than the float32 here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -26,16 +26,33 @@ RMS = 0.2
 """Root mean square of the entries of a step relative to the learning rate; that of AdamW."""
 
 
-def orthogonalized(matrix: Tensor) -> Tensor:
-    """Nearly U V^T of a matrix U S V^T, by Newton-Schulz iterations; (m, n) to (m, n)."""
-    if matrix.shape[0] > matrix.shape[1]:
-        return orthogonalized(matrix.T).T
+def orthogonalized(matrices: Tensor) -> Tensor:
+    """Nearly U V^T of matrices U S V^T, by Newton-Schulz iterations; (k, m, n) to (k, m, n)."""
+    if matrices.shape[1] > matrices.shape[2]:
+        return orthogonalized(matrices.mT).mT
     a, b, c = COEFFICIENTS
-    x: Tensor = matrix / matrix.norm().clamp(min=1e-7)
+    x: Tensor = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(ITERATIONS):
-        square = x @ x.T
-        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
+        square = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return x
+
+
+def steps(updates: Sequence[Tensor]) -> list[Tensor]:
+    """The step of each matrix for a learning rate of 1; those of a shape are computed at once."""
+    wide = [update if update.shape[0] <= update.shape[1] else update.mT for update in updates]
+    same: dict[torch.Size, list[int]] = {}
+    for place, update in enumerate(wide):
+        same.setdefault(update.shape, []).append(place)
+    for shape, places in same.items():
+        found = orthogonalized(torch.stack([wide[place] for place in places]))
+        found *= RMS * max(shape) ** 0.5
+        for place, step in zip(places, found.unbind(), strict=True):
+            wide[place] = step
+    return [
+        step if step.shape == update.shape else step.mT
+        for step, update in zip(wide, updates, strict=True)
+    ]
 
 
 class Muon(torch.optim.Optimizer):
@@ -58,12 +75,18 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for p in (p for p in group["params"] if p.grad is not None):
-                state = self.state[p]
-                if not state:
-                    state["momentum_buffer"] = torch.zeros_like(p.grad)
-                momentum = state["momentum_buffer"].lerp_(p.grad, 1 - MOMENTUM)
-                update = orthogonalized(p.grad.lerp(momentum, MOMENTUM))
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update, alpha=-RMS * group["lr"] * max(p.shape) ** 0.5)
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                self._move(params, group["lr"], group["weight_decay"])
         return loss
+
+    def _move(self, params: list[Tensor], rate: float, decay: float) -> None:
+        gradients = [cast(Tensor, p.grad) for p in params]
+        for p in params:
+            if not self.state[p]:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        momenta = [self.state[p]["momentum_buffer"] for p in params]
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        updates = steps(torch._foreach_lerp(gradients, momenta, MOMENTUM))
+        torch._foreach_mul_(params, 1 - rate * decay)
+        torch._foreach_add_(params, updates, alpha=-rate)

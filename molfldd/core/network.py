@@ -43,3 +43,15 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 def apply(network: nn.Module, values: Probs, mask: Masks, time: Tensor) -> dict[str, Tensor]:
     """The network's features in float32, whatever precision it computed in."""
     return {name: y.float() for name, y in network(values, mask, time).items()}
+
+
+def compile_layers(module: nn.Module) -> None:
+    """Compile every layer in a list of layers (``nn.ModuleList``) for batches of any size.
+
+    Layers of one kind share what is compiled. It happens when they are first called; copies of the
+    module are not compiled.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.ModuleList):
+            for layer in part:
+                layer.compile(dynamic=True)

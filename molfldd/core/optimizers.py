@@ -103,11 +103,16 @@ def build_optimizers(
     muon = options.optimizer == "muon"
     matrices = [p for p in hidden_matrices(diffusion.reverse) if muon and p.requires_grad]
     if not matrices:
-        return [torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=decay)]
+        return [adamw(groups, decay)]
     taken = {id(p) for p in matrices}
     rest = [{**g, "params": [p for p in g["params"] if id(p) not in taken]} for g in groups]
     reverse = next(group for group in groups if group["name"] == "reverse")
     return [
-        torch.optim.AdamW(rest, betas=(0.9, 0.99), weight_decay=decay),
+        adamw(rest, decay),
         Muon([{**reverse, "params": matrices}], weight_decay=decay),
     ]
+
+
+def adamw(groups: list[dict[str, Any]], decay: float) -> torch.optim.Optimizer:
+    """AdamW that moves all parameters at once."""
+    return torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=decay, fused=True)

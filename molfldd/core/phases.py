@@ -93,6 +93,8 @@ class TrainingOptions:
         weight_decay: The optimizer's.
         grouped: Batches among which examples are sorted by size, so that little of a batch is
             padding; at 1 every batch is of all sizes.
+        compile: Compile the layers of both networks (``torch.compile``), which takes up to a minute
+            before the first steps and makes those after it faster, on a GPU several times.
         seed: Names all randomness of the run.
     """
 
@@ -104,6 +106,7 @@ class TrainingOptions:
     optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = 0.0
     grouped: int = 1
+    compile: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -44,10 +44,11 @@ class Profile:
 
     def add(self, iteration: Iteration) -> None:
         """Count one iteration."""
-        rows = iteration.t.cpu() - 1
-        kl = torch.stack([iteration.kl[name].float().cpu() for name in self.blocks], -1)
+        rows = iteration.t - 1
+        kl = torch.stack([iteration.kl[name].float() for name in self.blocks], -1)
+        self._sum, self._visits = self._sum.to(kl.device), self._visits.to(kl.device)
         self._sum.index_add_(0, rows, kl)
-        self._visits.index_add_(0, rows, torch.ones(len(rows)))
+        self._visits.index_add_(0, rows, torch.ones_like(rows, dtype=torch.float))
 
     def reset(self) -> None:
         """Forget everything."""
@@ -56,5 +57,5 @@ class Profile:
 
     @property
     def kl(self) -> Tensor:
-        """Mean KL, nats per example, (T, number of blocks)."""
-        return self._sum / self._visits.clamp(min=1)[:, None]
+        """Mean KL, nats per example, (T, number of blocks), on the CPU."""
+        return (self._sum / self._visits.clamp(min=1)[:, None]).cpu()

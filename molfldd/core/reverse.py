@@ -117,13 +117,16 @@ class ReverseProcess(nn.Module, ABC):
                 votes = votes + mean(rest[..., CODE:], mask[name])
         return Features(shared, codes, torch.log_softmax(votes, -1).T)
 
-    def read(self, features: Features, name: str, chosen: Tensor | None = None) -> Tensor:
+    def read(
+        self, features: Features, name: str, chosen: Tensor | tuple[Tensor, ...] | None = None
+    ) -> Tensor:
         """Each component's features of a block, (K, B, n, C); of chosen elements (K, N, C).
 
         Args:
             features: What the network says.
             name: Of the block.
-            chosen: Elements, (B, n) bool, N of them; all by default.
+            chosen: Elements, (B, n) bool, N of them, or where they are, (N,) int64 twice; all by
+                default.
         """
         where = ... if chosen is None else chosen
         shared = features.shared[name][where]

@@ -22,6 +22,7 @@ from molfldd.core.blocks import Batch, Codes, Examples, Masks
 from molfldd.core.diffusion import Diffusion
 from molfldd.core.draws import Draws
 from molfldd.core.estimators import ControlVariate, Estimator, Term
+from molfldd.core.network import compile_layers
 from molfldd.core.optimizers import (
     build_optimizers,
     continue_optimizer,
@@ -105,6 +106,8 @@ class Trainer:
         )
         self._optimizers: list[torch.optim.Optimizer] = []
         self._estimator: Estimator | None = None
+        if options.compile:
+            compile_layers(self.diffusion)
 
     @property
     def total_iterations(self) -> int:
@@ -198,10 +201,8 @@ class Trainer:
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 named.setdefault(group["name"], []).extend(group["params"])
-        return {
-            name: float(clip_grad_norm_(params, self.options.clip))
-            for name, params in named.items()
-        }
+        norms = [clip_grad_norm_(parameters, self.options.clip) for parameters in named.values()]
+        return dict(zip(named, torch.stack(norms).tolist(), strict=True))
 
     def gradient_variance(self) -> dict[str, float]:
         """Variance of the (clipped) gradient, summed over each process' parameters under Adam.

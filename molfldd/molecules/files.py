@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
 from rdkit import Chem
-from rdkit.Chem import Draw, rdDepictor
+from rdkit.Chem import rdDepictor
 from rdkit.rdBase import BlockLogs
 
 from molfldd.errors import MolflddError, UsageError
@@ -22,8 +22,6 @@ PICTURE_MOLECULES = 24
 
 _PICTURE_COLUMNS = 6
 _PICTURE_CELL = (200, 200)
-_draw_grid: Callable[..., Any] = Draw.MolsToGridImage
-
 
 Molecules = Iterable[Chem.Mol | None]
 """Molecules as `molfldd.molecules.domain.Molecules.usable` gives them: sanitized, or None."""
@@ -61,12 +59,24 @@ def _write_csv(path: Path, mols: Molecules) -> None:
             writer.writerow([index, smiles, int(mol is not None)])
 
 
+def _drawing() -> Callable[..., Any]:
+    """RDKit's drawing of molecules; it needs libraries of X11, which servers may lack."""
+    try:
+        from rdkit.Chem import Draw
+    except ImportError as error:
+        raise MolflddError(
+            f"RDKit cannot draw here ({error}); install that library, or write another kind of file"
+        ) from error
+    drawing: Callable[..., Any] = Draw.MolsToGridImage
+    return drawing
+
+
 def _grid(mols: Molecules, use_svg: bool) -> Any:
     """RDKit's picture of the first valid molecules, SVG text or a PIL image; all are drawn from."""
     shown = [mol for mol in mols if mol is not None][:PICTURE_MOLECULES]
     if not shown:
         raise MolflddError("there is no valid molecule to draw; write a .csv to see all of them")
-    return _draw_grid(
+    return _drawing()(
         shown,
         legends=list(map(canonical_smiles, shown)),
         molsPerRow=min(_PICTURE_COLUMNS, len(shown)),

@@ -162,3 +162,14 @@ def test_last_layers_that_are_too_large_are_refused(
     result = molfldd("calibrate", checkpoint, "--out", tmp_path / "calibrated.safetensors")
     assert result.code == 2
     assert "no more than 10 can be calibrated" in result.error
+
+
+def test_it_needs_the_device_that_is_named(
+    molfldd: Command, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = molfldd(
+        "calibrate", checkpoint, "--out", tmp_path / "a.safetensors", "--device", "cuda"
+    )
+    assert result.code == 2
+    assert "--device cpu" in result.error

@@ -2,11 +2,13 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from program import CPU, Command, files, same_weights, stopping_after
+from program import CPU, PROGRAM, Command, files, same_weights, stopping_after
 
 from molfldd.config import parse_config, read_recipe, recipes
 from molfldd.log import LOG
@@ -217,3 +219,23 @@ def test_folder_without_permission(molfldd: Command, recipe: Path, tmp_path: Pat
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
     assert "no permission" in molfldd("train", recipe, "--out", locked / "run").error
+
+
+def test_without_a_compiler_nothing_can_be_compiled(tmp_path: Path) -> None:
+    """In a process of its own, which finds no compiler and no result of an earlier one."""
+    where = {
+        "PATH": str(Path(sys.executable).parent),
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "c"),
+    }
+    changes = ("--set", "training.compile=true", "--set", "data.examples=100")
+    result = subprocess.run(
+        [*PROGRAM, "train", "toy", "--out", str(tmp_path / "run"), *CPU, *changes],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **where},
+    )
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert "the network cannot be compiled here" in error
+    assert "without training.compile" in error

@@ -18,7 +18,7 @@ def matrix(shape: tuple[int, int], seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_singular_vectors_stay_and_singular_values_come_near_one(shape: tuple[int, int]) -> None:
     u, s, v = torch.linalg.svd(matrix(shape), full_matrices=False)
-    rotated = u.T @ orthogonalized(u @ torch.diag(s) @ v) @ v.T
+    rotated = u.T @ orthogonalized((u @ torch.diag(s) @ v)[None])[0] @ v.T
     found = rotated.diagonal()
     assert found.min() > 0.4
     assert found.max() < 1.3
@@ -26,9 +26,9 @@ def test_singular_vectors_stay_and_singular_values_come_near_one(shape: tuple[in
 
 
 def test_the_length_of_the_gradient_does_not_matter_and_none_is_no_step() -> None:
-    gradient = matrix((8, 40))
+    gradient = matrix((8, 40))[None]
     torch.testing.assert_close(orthogonalized(1e-3 * gradient), orthogonalized(gradient))
-    assert not orthogonalized(torch.zeros(8, 40)).any()
+    assert not orthogonalized(torch.zeros(2, 8, 40)).any()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -61,3 +61,20 @@ def test_weights_without_a_gradient_are_left_alone() -> None:
     Muon(weights, weight_decay=0.1).step()
     assert not torch.equal(weights[0], matrix((8, 8)))
     assert torch.equal(weights[1], matrix((8, 8)))
+
+
+def test_matrices_of_one_shape_or_its_transpose_move_as_they_would_alone() -> None:
+    shapes = [(8, 40), (40, 8), (16, 16), (8, 40)]
+    weights, alone = (
+        [nn.Parameter(matrix(shape, i)) for i, shape in enumerate(shapes)] for _ in "ab"
+    )
+    for number in range(3):
+        for i, shape in enumerate(shapes):
+            weights[i].grad, alone[i].grad = (matrix(shape, 10 * number + i) for _ in "ab")
+    together, single = Muon(weights), [Muon([weight]) for weight in alone]
+    for _ in range(3):
+        together.step()
+        for optimizer in single:
+            optimizer.step()
+    for weight, other in zip(weights, alone, strict=True):
+        torch.testing.assert_close(weight, other)

@@ -2,10 +2,12 @@ import csv
 import gzip
 import resource
 import signal
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import rdkit.Chem
 from rdkit import Chem
 
 from molfldd.errors import MolflddError, UsageError
@@ -79,6 +81,17 @@ def test_pictures_show_the_first_molecules(
     write(path, mols)
     assert path.read_bytes().startswith(start)
     write(path, mols * 10)
+
+
+def test_only_pictures_need_what_rdkit_draws_with(
+    mols: list[Chem.Mol | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On servers without X11 the import of RDKit's drawing fails."""
+    monkeypatch.setitem(sys.modules, "rdkit.Chem.Draw", None)
+    monkeypatch.delattr(rdkit.Chem, "Draw", raising=False)
+    write(tmp_path / "out.sdf", mols)
+    with pytest.raises(MolflddError, match="RDKit cannot draw here"):
+        write(tmp_path / "out.png", mols)
 
 
 def test_picture_of_nothing_is_an_error(tmp_path: Path) -> None:

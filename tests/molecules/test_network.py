@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 
+from molfldd.core.network import compile_layers
 from molfldd.molecules.codec import pair_index, pairs
 from molfldd.molecules.layouts import as_matrix, pair_endpoints, pair_table
 from molfldd.molecules.network import GraphTransformer, GraphTransformerConfig, pair_positions
@@ -225,3 +229,25 @@ def test_large_weights_and_many_layers_do_not_blow_up() -> None:
         outputs = module({k: v.float() for k, v in values.items()}, mask, time.float())
     assert all(y.abs().max() < 1e3 for y in outputs.values())
     assert all(y.isfinite().all() for y in outputs.values())
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_layers_compute_the_same_for_every_size_and_are_compiled_once() -> None:
+    plain, compiled = network("canonical").float(), network("canonical").float()
+    compile_layers(compiled)
+    torch._dynamo.reset()
+    counters.clear()
+    for sizes in ([5, 3, 4], [7, 6, 4, 6], [2, 4, 5, 6, 3, 2]):
+        values, mask, time = graphs(sizes)
+        found = []
+        for module in (plain, compiled):
+            module.zero_grad()
+            out = module({k: v.float() for k, v in values.items()}, mask, time.float())
+            sum(y.square().sum() for y in out.values()).backward()
+            found.append([*out.values(), *(p.grad for p in module.parameters())])
+        for ours, theirs in zip(*found, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+    assert counters["stats"]["unique_graphs"] == 1
+    copied = copy.deepcopy(compiled)
+    assert all(layer._compiled_call_impl is None for layer in copied.layers)
+    assert all(layer._compiled_call_impl is not None for layer in compiled.layers)
