@@ -2,7 +2,7 @@
 
 1. A training step (learning and polishing phase) against the machine's limit: its time divided by
    the time its matrix products take at the measured rate of large products of the same type; in
-   single precision, and in bfloat16 where the processor has it.
+   single precision, and in bfloat16 where the processor has it; and with ``training.compile``.
 2. The operations that a training step spends most time on.
 3. What learning the forward process costs: a step of both phases relative to one of conventional
    diffusion, by the samples of z_t and the steps per example that the gradient estimator takes.

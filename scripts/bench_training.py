@@ -71,9 +71,15 @@ def step_costs(
     return costs
 
 
+def compiled(config: Config[Any, Any]) -> Config[Any, Any]:
+    """The same with ``training.compile``."""
+    return parse_config(override(config.model_dump(mode="json"), ["training.compile=true"]))
+
+
 def bench_steps(times: int) -> None:
     """Part 1."""
-    table = Table("recipe", "batch", "precision", "phase", "ms per step", "GFLOP", "time / limit")
+    headings = "recipe|batch|precision|phase|GFLOP|ms|time / limit|compiled: ms|time / limit"
+    table = Table(*headings.split("|"))
     for precision in dict.fromkeys(("32-true", fast_precision("cpu"))):
         dtype = torch.bfloat16 if "bf16" in precision else torch.float32
         rate = product_rate(dtype)
@@ -82,10 +88,14 @@ def bench_steps(times: int) -> None:
             config = parse_config(read_recipe(name))
             batch = config.training.batch_size
             data = random_data(atoms, 4 * batch)
-            for phase, seconds, flops in step_costs(config, data, times, precision):
-                cost = f"{1000 * seconds:.0f}", f"{flops / 1e9:.1f}"
-                limit = f"{seconds * rate / flops:.2f}"
-                table.add_row(name, str(batch), precision, phase, *cost, limit)
+            for phase, (title, seconds, flops) in zip(
+                config.phases, step_costs(config, data, times, precision), strict=True
+            ):
+                faster = steps_of(compiled(config), phase, data, precision)
+                row = [name, str(batch), precision, title, f"{flops / 1e9:.1f}"]
+                for spent in (seconds, least_seconds(partial(next, faster), times)):
+                    row += [f"{1000 * spent:.0f}", f"{spent * rate / flops:.2f}"]
+                table.add_row(*row)
     console.print(table)
 
 
@@ -121,7 +131,11 @@ def bench_optimizers(times: int) -> None:
     matrices = hidden_matrices(diffusion.reverse)
     for matrix in matrices:
         matrix.grad = torch.randn_like(matrix)
-    optimizers = {"AdamW": torch.optim.AdamW(matrices), "Muon": Muon(matrices)}
+    optimizers = {
+        "AdamW": torch.optim.AdamW(matrices),
+        "Muon": Muon(matrices),
+        "Muon, bfloat16": Muon(matrices, dtype=torch.bfloat16),
+    }
     if hasattr(torch.optim, "Muon"):
         optimizers["Muon of torch"] = torch.optim.Muon(matrices)
     spent = {name: least_seconds(one.step, times) for name, one in optimizers.items()}

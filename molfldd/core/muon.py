@@ -2,8 +2,8 @@ r"""Muon: momentum whose singular values are all set to about one, for weights o
 
 Keller Jordan et al., *Muon: An optimizer for hidden layers in neural networks*, 2024; the length of
 a step is that of Liu et al., *Muon is Scalable for LLM Training*, 2025, so that the learning rates
-of AdamW fit. torch has the same optimizer, but computes it in bfloat16, which a processor without
-arithmetic for that has to emulate: twenty times slower than the float32 here.
+of AdamW fit. torch has the same optimizer, but goes from matrix to matrix, and always computes in
+bfloat16, which a processor without arithmetic for that has to emulate.
 """
 
 from __future__ import annotations
@@ -26,27 +26,32 @@ RMS = 0.2
 """Root mean square of the entries of a step relative to the learning rate; that of AdamW."""
 
 
-def orthogonalized(matrices: Tensor) -> Tensor:
-    """Nearly U V^T of matrices U S V^T, by Newton-Schulz iterations; (k, m, n) to (k, m, n)."""
+def orthogonalized(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Nearly U V^T of matrices U S V^T, by Newton-Schulz iterations; (k, m, n) to (k, m, n).
+
+    Args:
+        matrices: k of them.
+        dtype: What is computed in, and the type of the result.
+    """
     if matrices.shape[1] > matrices.shape[2]:
-        return orthogonalized(matrices.mT).mT
+        return orthogonalized(matrices.mT, dtype).mT
     a, b, c = COEFFICIENTS
-    x: Tensor = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    x: Tensor = (matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)).to(dtype)
     for _ in range(ITERATIONS):
         square = torch.bmm(x, x.mT)
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return x
 
 
-def steps(updates: Sequence[Tensor]) -> list[Tensor]:
+def steps(updates: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """The step of each matrix for a learning rate of 1; those of a shape are computed at once."""
     wide = [update if update.shape[0] <= update.shape[1] else update.mT for update in updates]
     same: dict[torch.Size, list[int]] = {}
     for place, update in enumerate(wide):
         same.setdefault(update.shape, []).append(place)
     for shape, places in same.items():
-        found = orthogonalized(torch.stack([wide[place] for place in places]))
-        found *= RMS * max(shape) ** 0.5
+        stacked = torch.stack([wide[place] for place in places])
+        found = RMS * max(shape) ** 0.5 * orthogonalized(stacked, dtype).to(stacked)
         for place, step in zip(places, found.unbind(), strict=True):
             wide[place] = step
     return [
@@ -62,10 +67,18 @@ class Muon(torch.optim.Optimizer):
         params: Matrices, or groups of them.
         lr: Learning rate.
         weight_decay: Share of a weight that is taken off it, times the learning rate.
+        dtype: What steps are made orthogonal in; bfloat16 will do where there is hardware for it.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float = 1e-3, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -87,6 +100,6 @@ class Muon(torch.optim.Optimizer):
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
         momenta = [self.state[p]["momentum_buffer"] for p in params]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
-        updates = steps(torch._foreach_lerp(gradients, momenta, MOMENTUM))
+        updates = steps(torch._foreach_lerp(gradients, momenta, MOMENTUM), self.dtype)
         torch._foreach_mul_(params, 1 - rate * decay)
         torch._foreach_add_(params, updates, alpha=-rate)

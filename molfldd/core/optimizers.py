@@ -96,9 +96,19 @@ def continue_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) 
 
 
 def build_optimizers(
-    groups: list[dict[str, Any]], diffusion: Diffusion, options: TrainingOptions
+    groups: list[dict[str, Any]],
+    diffusion: Diffusion,
+    options: TrainingOptions,
+    dtype: torch.dtype = torch.float32,
 ) -> list[torch.optim.Optimizer]:
-    """AdamW for all groups; with "muon", Muon for the hidden matrices of the reverse network."""
+    """AdamW for all groups; with "muon", Muon for the hidden matrices of the reverse network.
+
+    Args:
+        groups: See ``parameter_groups``.
+        diffusion: Both processes.
+        options: Which optimizer, and its weight decay.
+        dtype: What Muon computes in.
+    """
     decay = options.weight_decay
     muon = options.optimizer == "muon"
     matrices = [p for p in hidden_matrices(diffusion.reverse) if muon and p.requires_grad]
@@ -109,7 +119,7 @@ def build_optimizers(
     reverse = next(group for group in groups if group["name"] == "reverse")
     return [
         adamw(rest, decay),
-        Muon([{**reverse, "params": matrices}], weight_decay=decay),
+        Muon([{**reverse, "params": matrices}], weight_decay=decay, dtype=dtype),
     ]
 
 

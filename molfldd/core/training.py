@@ -158,7 +158,9 @@ class Trainer:
         """Make the estimator and the optimizers of a phase."""
         self._estimator = self._estimator_of(phase)
         groups = parameter_groups(self.diffusion, phase, self._estimator, self._frozen)
-        self._optimizers = build_optimizers(groups, self.diffusion, self.options)
+        half = "bf16" in str(self.fabric.strategy.precision.precision)
+        dtype = torch.bfloat16 if half else torch.float32
+        self._optimizers = build_optimizers(groups, self.diffusion, self.options, dtype)
 
     def _estimator_of(self, phase: Phase) -> Estimator:
         if not isinstance(phase.estimator, ControlVariate):

@@ -55,6 +55,18 @@ def test_steps_are_those_of_torch_up_to_its_precision(shape: tuple[int, int]) ->
     assert (mine - its).detach().norm() < 0.02 * moved
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_half_precision_moves_the_weights_almost_alike(shape: tuple[int, int]) -> None:
+    moved = []
+    for dtype in (torch.float32, torch.bfloat16):
+        weight = nn.Parameter(matrix(shape))
+        weight.grad = matrix(shape, 1)
+        Muon([weight], lr=0.05, dtype=dtype).step()
+        moved.append(weight.detach() - matrix(shape))
+    assert moved[1].dtype == torch.float32
+    assert (moved[1] - moved[0]).norm() < 0.03 * moved[0].norm()
+
+
 def test_weights_without_a_gradient_are_left_alone() -> None:
     weights = [nn.Parameter(matrix((8, 8))) for _ in range(2)]
     weights[0].grad = matrix((8, 8), 1)

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import importlib.metadata
 import importlib.util
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import pytest
 from molfldd.download import Download
 from molfldd.errors import MolflddError, UsageError
 from molfldd.molecules import zinc250k
+from molfldd.molecules.cached import build_dataset
+from molfldd.molecules.codec import decode, to_smiles
 from molfldd.molecules.datasets import DATASETS, Published, load_dataset, load_file
 from molfldd.molecules.domain import MoleculeData, comparison_with
 from molfldd.molecules.fcd import reference_statistics
-from molfldd.molecules.moses import moses_statistics
+from molfldd.molecules.moses import PARTS, moses_source, moses_statistics
 from molfldd.molecules.qm9 import load_qm9
 from molfldd.molecules.splits import split
 
@@ -210,3 +213,20 @@ def test_moses_with_a_file_missing(moses: Path) -> None:
     (moses / "test.csv.gz").unlink()
     with pytest.raises(MolflddError, match=r"has no test\.csv\.gz; reinstall"):
         load_dataset("moses")
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("moses") is None, reason="pip install --no-deps molsets"
+)
+@pytest.mark.parametrize("part", PARTS)
+def test_the_molecules_of_moses_come_back_from_their_codes(part: str) -> None:
+    """The first thousand of each part of the real data set, which are written canonically."""
+    smiles = [entry for _, entry in islice(moses_source().parts[part](), 1000)]
+    dataset, report = build_dataset(part, smiles)
+    assert (report.read, report.kept) == (1000, 1000)
+    back = [to_smiles(decode(*dataset.graph(row), dataset.vocabulary)) for row in range(1000)]
+    assert back == dataset.smiles
+    assert sum(a == b for a, b in zip(back, smiles, strict=True)) >= 990  # RDKit's way may change
+    statistics = moses_statistics(part)
+    assert (statistics is None) == (part == "train")
+    assert statistics is None or statistics.mean.shape == (512,)
