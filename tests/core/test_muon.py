@@ -80,13 +80,11 @@ def test_matrices_of_one_shape_or_its_transpose_move_as_they_would_alone() -> No
     weights, alone = (
         [nn.Parameter(matrix(shape, i)) for i, shape in enumerate(shapes)] for _ in "ab"
     )
+    together, single = Muon(weights), [Muon([weight]) for weight in alone]
     for number in range(3):
         for i, shape in enumerate(shapes):
             weights[i].grad, alone[i].grad = (matrix(shape, 10 * number + i) for _ in "ab")
-    together, single = Muon(weights), [Muon([weight]) for weight in alone]
-    for _ in range(3):
-        together.step()
-        for optimizer in single:
+        for optimizer in (together, *single):
             optimizer.step()
     for weight, other in zip(weights, alone, strict=True):
         torch.testing.assert_close(weight, other)
