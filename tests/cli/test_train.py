@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -224,7 +223,7 @@ def test_folder_without_permission(molfldd: Command, recipe: Path, tmp_path: Pat
 def test_without_a_compiler_nothing_can_be_compiled(tmp_path: Path) -> None:
     """In a process of its own, which finds no compiler and no result of an earlier one."""
     where = {
-        "PATH": str(Path(sys.executable).parent),
+        "PATH": str(tmp_path),
         "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "c"),
     }
     changes = ("--set", "training.compile=true", "--set", "data.examples=100")
