@@ -258,11 +258,17 @@ def parse_config(content: Mapping[str, Any]) -> Config[Any, Any]:
 
 
 def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"] if part not in KINDS)
+    problems = [(_key(problem["loc"]), problem) for problem in error.errors()]
+    key, problem = problems[0]
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"config key '{key}' is unknown"
-    message = problem["msg"].removeprefix("Value error, ")
+    messages = [its["msg"].removeprefix("Value error, ") for name, its in problems if name == key]
     if not key:
-        return message
-    return f"config key '{key}': {message[0].lower()}{message[1:]}"
+        return messages[0]
+    return f"config key '{key}': " + ", or ".join(m[0].lower() + m[1:] for m in messages)
+
+
+def _key(place: Sequence[str | int]) -> str:
+    """The key in a recipe, without the estimators and types among which a value is one."""
+    parts = [str(part) for part in place if part not in KINDS]
+    return ".".join(part for part in parts if part != "int" and "[" not in part)

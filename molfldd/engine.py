@@ -42,10 +42,10 @@ class Engine:
                 f"there is no --precision {self.precision}; known are: {', '.join(PRECISIONS)}"
             )
 
-    def check_batch(self, batch_size: int) -> None:
+    def check_batch(self, batch_size: int | str) -> None:
         """Refuse a batch that the processes cannot share evenly, with a ``UsageError``."""
         processes = self.devices * self.nodes
-        if batch_size % processes:
+        if isinstance(batch_size, int) and batch_size % processes:
             raise UsageError(
                 f"config key 'training.batch_size': {batch_size} cannot be shared evenly by "
                 f"{processes} processes"

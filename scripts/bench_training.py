@@ -86,7 +86,7 @@ def bench_steps(times: int) -> None:
         console.print(f"{dtype} products of 1,024 x 1,024: {rate / 1e9:.0f} GFLOP/s on one thread")
         for name, atoms in SIZES.items():
             config = parse_config(read_recipe(name))
-            batch = config.training.batch_size
+            batch = config.training.share(1)
             data = random_data(atoms, 4 * batch)
             for phase, (title, seconds, flops) in zip(
                 config.phases, step_costs(config, data, times, precision), strict=True

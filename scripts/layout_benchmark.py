@@ -145,10 +145,10 @@ def benchmark(
     """Add the rows of one data set's sizes."""
     config = parse_config(read_recipe(name))
     generator = torch.Generator().manual_seed(0)
-    sizes = SIZES[name](POOL * config.training.batch_size, generator)
+    sizes = SIZES[name](POOL * config.training.share(1), generator)
     grouped = sizes.sort().values
     pools = {variant: grouped if variant.grouped else sizes for variant in variants}
-    batches = {v: pool.split(config.training.batch_size) for v, pool in pools.items()}
+    batches = {v: pool.split(config.training.share(1)) for v, pool in pools.items()}
     networks = {
         variant: GraphTransformer(
             dataclasses.replace(config.network, layout=variant.layout),
@@ -164,7 +164,7 @@ def benchmark(
     for variant, times in found.items():
         padded = padding(batches[variant]) if variant.layout == "dense" else (0.0, 0.0)
         ratios = (now / first for now, first in zip(times, found[variants[0]], strict=True))
-        per_molecule = 1000 * times[1] / (count * config.training.batch_size)
+        per_molecule = 1000 * times[1] / (count * config.training.share(1))
         table.add_row(
             name,
             variant.name,

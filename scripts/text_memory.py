@@ -144,7 +144,7 @@ def main(recipe: Annotated[str, typer.Option(help="Of text.")] = "rocstories") -
         rows.append([name, str(vocabulary), str(batch), *(f"{x / unit:.1f}" for x in found)])
     print(markdown(["process", "vocabulary", "batch", "training step", "sampling", "bound"], rows))
     config = parse_config(read_recipe(recipe))
-    length, batch = config.data.max_length, config.training.batch_size
+    length, batch = config.data.max_length, config.training.share(1)
     diffusion = processes(config.process, config.network, config.data.vocabulary, length)
     most = peak(training_step, diffusion, random_texts(diffusion, batch, length)) / 2**30
     print(f"\nA training step of {recipe}, {batch} texts of {length} tokens: {most:.2f} GiB")

@@ -34,15 +34,11 @@ class Draws:
     _groups: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.options.batch_size % self.processes:
-            raise ValueError(
-                f"batch_size {self.options.batch_size} cannot be shared evenly by "
-                f"{self.processes} processes"
-            )
+        self.options.share(self.processes)
 
     def indices(self, iteration: int) -> Tensor:
         """This process' examples, one permutation of the data after another, (B,) int64."""
-        share = self.options.batch_size // self.processes
+        share = self.options.share(self.processes)
         group, place = divmod(iteration, self.options.grouped)
         batch = self._group(group)[place]
         return batch[self.rank * share : (self.rank + 1) * share]
@@ -56,9 +52,9 @@ class Draws:
 
     def _grouped(self, number: int) -> Tensor:
         batches, examples = self.options.grouped, len(self.sizes)
-        first = number * batches * self.options.batch_size
-        positions = torch.arange(first, first + batches * self.options.batch_size)
-        epochs = range(first // examples, int(positions[-1]) // examples + 1)
+        count = batches * self.options.share(self.processes) * self.processes
+        positions = torch.arange(number * count, (number + 1) * count)
+        epochs = range(int(positions[0]) // examples, int(positions[-1]) // examples + 1)
         orders = [
             self._permutation(e)[positions[positions // examples == e] % examples] for e in epochs
         ]
@@ -74,7 +70,7 @@ class Draws:
         Together the steps of a walk are spread over it, and so are those of an example. The first
         of every example come first, then the second, and so on.
         """
-        share, each = self.options.batch_size // self.processes, self.options.steps_per_example
+        share, each = self.options.share(self.processes), self.options.steps_per_example
         places = torch.arange(share * each) + self.rank * share * each
         clock, generator = self.clock, self._generator(iteration, 0)
         t = torch.zeros_like(places)

@@ -79,7 +79,8 @@ class TrainingOptions:
     """What all phases share.
 
     Attributes:
-        batch_size: Examples per iteration over all processes, at most.
+        batch_size: Examples per iteration over all processes, at most; "auto" takes as many as
+            ``elements`` allows.
         steps_per_example: M, the steps at which each of them is seen. The forward network reads an
             example once for all of them, so M steps of few examples cost less than one of many.
         elements: How many elements (atoms and bonds, pixels, tokens) a batch of the largest
@@ -98,7 +99,7 @@ class TrainingOptions:
         seed: Names all randomness of the run.
     """
 
-    batch_size: int = 128
+    batch_size: int | Literal["auto"] = 128
     steps_per_example: int = 1
     elements: int | None = None
     ema_decay: float = 0.999
@@ -110,7 +111,10 @@ class TrainingOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
+        if self.batch_size == "auto":
+            if self.elements is None:
+                raise ValueError("batch_size auto needs a number of elements")
+        elif self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if self.steps_per_example < 1:
             raise ValueError(f"steps_per_example must be at least 1, got {self.steps_per_example}")
@@ -138,8 +142,23 @@ class TrainingOptions:
             largest: Elements of the largest example.
             processes: How many share a batch; each gets at least one example.
         """
-        each = largest * self.steps_per_example
-        if self.elements is None or self.batch_size * each <= self.elements:
+        if self.elements is None:
             return self
-        share = max(1, self.elements // (each * processes))
-        return replace(self, batch_size=min(self.batch_size, share * processes))
+        each = largest * self.steps_per_example
+        most = max(1, self.elements // (each * processes)) * processes
+        wanted = most if self.batch_size == "auto" else self.batch_size
+        return replace(self, batch_size=min(wanted, most))
+
+    def share(self, processes: int) -> int:
+        """Examples of an iteration for each process, once their number is known.
+
+        Raises:
+            ValueError: if the processes cannot share them evenly, or ``batch_size`` is "auto".
+        """
+        if self.batch_size == "auto":
+            raise ValueError("batch_size auto is not known before the examples are")
+        if self.batch_size % processes:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be shared evenly by {processes} processes"
+            )
+        return self.batch_size // processes

@@ -138,6 +138,7 @@ def test_damaged_state(molfldd: Command, recipe: Path, tmp_path: Path) -> None:
         ("phases.7.iterations=3", "leads nowhere"),
         ("domain.name=3", "leads nowhere"),
         ("training.batch_size=many", "training.batch_size"),
+        ("training.batch_size=auto", "needs a number of elements"),
         ("process.steps=2.5", "process.steps"),
         ("process.steps=0", "at least 1"),
         ("process.forward=backward", "process.forward"),

@@ -48,6 +48,7 @@ def test_impossible_phases_are_refused(wrong: dict[str, Any]) -> None:
     "wrong",
     [
         {"batch_size": 0},
+        {"batch_size": "auto"},
         {"elements": 0},
         {"steps_per_example": 0},
         {"grouped": 0},
@@ -82,4 +83,17 @@ def test_batches_keep_to_the_budget_of_elements(
     given = TrainingOptions(batch_size=128, elements=elements, steps_per_example=each)
     options = given.for_examples(largest, processes)
     assert options.batch_size == expected
-    assert options.batch_size % processes == 0 or processes == 1
+    assert options.batch_size == options.share(processes) * processes
+
+
+@pytest.mark.parametrize(
+    ("elements", "largest", "processes", "each", "expected"),
+    [(32_768, 45, 1, 1, 728), (32_768, 741, 3, 1, 42), (100, 5050, 4, 3, 4)],
+)
+def test_an_automatic_batch_takes_all_of_the_budget(
+    elements: int, largest: int, processes: int, each: int, expected: int
+) -> None:
+    given = TrainingOptions(batch_size="auto", elements=elements, steps_per_example=each)
+    with pytest.raises(ValueError, match="not known"):
+        given.share(processes)
+    assert given.for_examples(largest, processes).batch_size == expected

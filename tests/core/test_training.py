@@ -360,5 +360,7 @@ def test_no_batch_of_a_run_exceeds_the_budget() -> None:
     assert run.examples.largest == 5  # three letters and two links
     assert run.options.batch_size == 6
     assert all(len(iteration.t) == 6 for iteration in advance(run))
+    run = trainer(options=TrainingOptions(batch_size="auto", elements=50))
+    assert all(len(iteration.t) == 10 for iteration in advance(run))
     run = trainer(options=TrainingOptions(batch_size=12, elements=30, steps_per_example=2))
     assert all(len(iteration.t) == 6 for iteration in advance(run))
