@@ -61,22 +61,28 @@ def warm_start(path: Path, diffusion: Diffusion, config: Config[Any, Any], domai
 
 def obstacle(mine: Config[Any, Any], its: Config[Any, Any]) -> str | None:
     """Why a recipe's reverse process cannot go on from another's, if there is a reason."""
-    if not deepens(mine.network, its.network):
-        return f"its network is {its.network}"
+    missing = what_it_has(its.network, mine.network)
+    if missing:
+        changes = " ".join(f"--set network.{name}={value}" for name, value in missing.items())
+        return f"its network is another one; make it the same by {changes}"
     if its.process.components > mine.process.components:
         return f"its reverse process has {its.process.components} components"
     return None
 
 
-def deepens(mine: Any, its: Any) -> bool:
-    """Whether a network's config is another's with more layers, or with parts it has none of.
+def what_it_has(its: Any, mine: Any) -> dict[str, Any]:
+    """What a network's config says that another's lacks, which may have more layers and parts.
 
     Of a part there is none where the config says 0 or "none".
     """
-    if type(mine) is not type(its):
-        return False
-    pairs = [(f.name, getattr(mine, f.name), getattr(its, f.name)) for f in fields(mine)]
-    return all(a == b or b in (0, "none") or (name == "layers" and a > b) for name, a, b in pairs)
+    pairs = {
+        field.name: (getattr(its, field.name), getattr(mine, field.name)) for field in fields(its)
+    }
+    return {
+        name: there
+        for name, (there, here) in pairs.items()
+        if here != there and there not in (0, "none") and not (name == "layers" and here > there)
+    }
 
 
 def fitting(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:

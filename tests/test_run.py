@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from molfldd.beginning import deepens, fitting
+from molfldd.beginning import fitting, what_it_has
 from molfldd.checkpoint import read_checkpoint, write_checkpoint
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.core.blocks import Batch
@@ -232,17 +232,16 @@ def test_an_enlarged_network_begins_as_the_function_it_was(
 
 
 @pytest.mark.parametrize(
-    ("changes", "possible"),
+    ("changes", "missing"),
     [
-        ({"layers": 3}, True),
-        ({"triangles": 4, "identity": "canonical"}, True),
-        ({"layers": 1}, False),
-        ({"width": 32}, False),
+        ({"layers": 3}, {}),
+        ({"triangles": 4, "identity": "canonical"}, {}),
+        ({"layers": 1}, {"layers": 2}),
+        ({"width": 32, "pair_width": 16, "triangles": 4}, {"width": 16, "pair_width": 8}),
     ],
 )
 def test_a_network_can_be_enlarged_but_not_made_smaller_or_wider(
-    changes: dict[str, Any], possible: bool
+    changes: dict[str, Any], missing: dict[str, Any]
 ) -> None:
     its = GraphTransformerConfig(2, 16, 8, 2, identity="none")
-    mine = replace(its, **changes)
-    assert deepens(mine, its) is possible
+    assert what_it_has(its, replace(its, **changes)) == missing

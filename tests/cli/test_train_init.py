@@ -64,7 +64,7 @@ def test_training_cannot_begin_with_another_network(
     sets = (f"--set=network.{changed}", "--init", checkpoint)
     result = molfldd("train", recipe, *sets, "--out", tmp_path / "new", *CPU)
     assert result.code == 1
-    assert "its network is" in result.error
+    assert f"--set network.{changed.split('=')[0]}=" in result.error
     assert files(tmp_path) == {recipe}
 
 
@@ -97,6 +97,22 @@ def test_training_begins_with_what_was_learned_from_other_molecules(
     assert result.code == 0, result.err
     assert f"beginning with {parts}" in result.err
     assert molfldd("sample", "--checkpoint", tmp_path / "new" / MODEL, "--num", "2").code == 0
+
+
+def test_the_recipe_for_few_molecules_goes_on_with_the_embedded_model(
+    molfldd: Command, tmp_path: Path
+) -> None:
+    """The command of the README, with one iteration of each phase."""
+    own = tmp_path / "my.smi"
+    own.write_text(
+        "".join(f"{'C' * n}[N+](C)(C){'C' * m}Cl\n" for n in range(1, 9) for m in (1, 9))
+    )
+    short = ("phases.0.iterations=1", "phases.1.iterations=1", "monitor.samples=2")
+    sets = [f"--set={change}" for change in short]
+    begin = ("--data", own, "--init", "moses", "--out", tmp_path / "new")
+    result = molfldd("train", "fine-tune", *begin, *sets, *CPU)
+    assert result.code == 0, result.err
+    assert "beginning with both processes of moses" in result.err
 
 
 def test_resumed_training_has_networks_of_its_own(
