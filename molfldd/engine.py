@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event, current_thread, main_thread
 from typing import Any
 
@@ -67,6 +69,19 @@ class Engine:
             raise UsageError(f"cannot set up the device: {' '.join(str(error).split())}") from error
         fabric.launch()
         return fabric
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most this process has held so far, MiB: of a GPU's memory, else of all; 0: unknown.
+
+    Of all, it is what Linux has counted for this process alone; ``ru_maxrss`` would count what its
+    parent held too.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    held = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else None
+    return int(held[1]) / 1024 if held else 0.0
 
 
 def part(fabric: Fabric) -> None:

@@ -31,7 +31,7 @@ from molfldd.core.report import BoundReport, evaluate_bound
 from molfldd.core.sampling import Sampler
 from molfldd.core.training import Trainer
 from molfldd.diagnosis import complaints, without_order
-from molfldd.engine import Engine, lost_another, not_compiled, stop_signals
+from molfldd.engine import Engine, lost_another, not_compiled, peak_memory, stop_signals
 from molfldd.errors import MolflddError, UsageError
 from molfldd.log import LOG, RunLog, rounded
 from molfldd.model import batches, model_header
@@ -224,6 +224,7 @@ class Run:
             iteration.number,
             phase=iteration.phase.name,
             seconds=round(self.seconds, 1),
+            memory=round(peak_memory(self.fabric.device)),
             bound=round(bound, 4),
             gradient_norm=rounded(iteration.gradient_norm),
             gradient_variance=rounded(self.trainer.gradient_variance()),

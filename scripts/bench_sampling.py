@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import Clock, console, measured_alone, peak_memory, random_data
+from measuring import CPU, Clock, console, measured_alone, random_data
 from rich.table import Table
 
 from molfldd import load_pretrained
@@ -18,6 +18,7 @@ from molfldd.core.blocks import SizeDistribution
 from molfldd.core.reverse import AutoregressiveReverse
 from molfldd.core.sampling import Sampler
 from molfldd.domain import Data
+from molfldd.engine import peak_memory
 from molfldd.model import Manner, Model, batches
 from molfldd.molecules.files import WRITERS
 
@@ -83,4 +84,4 @@ def bench_sampling(count: int) -> None:
 def _peak(count: int, results: Any) -> None:
     torch.set_num_threads(1)
     sampling_costs(load_pretrained("qm9"), count)
-    results.put(peak_memory())
+    results.put(peak_memory(CPU))

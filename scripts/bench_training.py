@@ -15,7 +15,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import torch
 from lightning_fabric import Fabric
-from measuring import console, least_seconds, measured_alone, peak_memory, random_data
+from measuring import CPU, console, least_seconds, measured_alone, random_data
 from rich.table import Table
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
@@ -29,7 +29,7 @@ from molfldd.core.phases import Phase
 from molfldd.core.profile import Iteration
 from molfldd.core.training import Trainer
 from molfldd.domain import Data
-from molfldd.engine import fast_precision
+from molfldd.engine import fast_precision, peak_memory
 
 SIZES = {"qm9": 9, "zinc250k": 23}
 """Atoms per molecule: the usual number of each data set."""
@@ -169,9 +169,9 @@ def _growth(atoms: int, times: int, results: Any) -> None:
     config = parse_config(override(read_recipe("zinc250k"), changes))
     with redirect_stdout(StringIO()):
         data = random_data(atoms, 4 * GROWTH_BATCH)
-        before = peak_memory()
+        before = peak_memory(CPU)
         (_, seconds, _), *_ = step_costs(config, data, times)
-    results.put((seconds, peak_memory() - before))
+    results.put((seconds, peak_memory(CPU) - before))
 
 
 def bench_growth(times: int, picture: Path | None) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +16,7 @@ from molfldd.molecules.domain import Molecules, bond_count
 from molfldd.molecules.vocabulary import Vocabulary
 
 console = Console(soft_wrap=True, highlight=False)
+CPU = torch.device("cpu")
 
 
 def random_data(atoms: int, count: int) -> Data:
@@ -58,12 +57,6 @@ class Clock:
         """Count the forward passes of a module."""
         module.register_forward_pre_hook(lambda *_: self.__enter__())
         module.register_forward_hook(lambda *_: self.__exit__())
-
-
-def peak_memory() -> float:
-    """The most this process has held, MiB; ``ru_maxrss`` would count what its parent held too."""
-    (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(line) / 1024
 
 
 def measured_alone(measure: Callable[..., None], *arguments: object) -> Any:

@@ -11,9 +11,11 @@ from typing import Annotated
 
 import torch
 import typer
+from measuring import CPU
 from rich.console import Console
 
 from molfldd.cli.running import run_script
+from molfldd.engine import peak_memory
 from molfldd.molecules.domain import Molecules
 from molfldd.molecules.moses import moses_source
 from molfldd.molecules.own_files import file_source
@@ -43,11 +45,6 @@ def cpu_seconds() -> float:
     """Time on processors of this process and of those it has waited for."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return process_time() + children.ru_utime + children.ru_stime
-
-
-def memory() -> float:
-    """The most memory that this process has held so far, in MB, mapped files included."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def reading(dataset: MoleculeDataset, batches: int = 200) -> float:
@@ -88,7 +85,9 @@ def main(
     console.print(f"{read / cpu:,.0f} molecules per second and core; {wall:,.1f} s in all")
     console.print(f"{size / len(dataset):,.0f} bytes per molecule, {size / 1e6:,.1f} MB in all")
     console.print(f"a batch of {BATCH} is read in {1000 * batch:.2f} ms")
-    console.print(f"opened and checked in {opened:.2f} s; at most {memory():,.0f} MB of memory")
+    console.print(
+        f"opened and checked in {opened:.2f} s; at most {peak_memory(CPU):,.0f} MiB of memory"
+    )
 
 
 if __name__ == "__main__":

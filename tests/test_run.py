@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from molfldd.beginning import fitting, what_it_has
 from molfldd.checkpoint import read_checkpoint, write_checkpoint
 from molfldd.config import override, parse_config, read_recipe
 from molfldd.core.blocks import Batch
-from molfldd.engine import Engine
+from molfldd.engine import Engine, peak_memory
 from molfldd.errors import MolflddError
 from molfldd.images.network import PatchTransformer, PatchTransformerConfig
 from molfldd.log import LOG
@@ -24,6 +26,10 @@ from molfldd.molecules.network import GraphTransformer, GraphTransformerConfig
 from molfldd.run import MODEL, STATE, Run
 from molfldd.text.network import Transformer, TransformerConfig
 from molfldd.toy.network import Perceptron, PerceptronConfig
+
+linux = pytest.mark.skipif(
+    not Path("/proc/self/status").is_file(), reason="the system does not say what it holds"
+)
 
 
 def tiny_run(folder: Path, *more: str) -> Run:
@@ -62,6 +68,34 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = tiny_run(tmp_path_factory.mktemp("run"), "phases.0.iterations=5", "phases.1.iterations=2")
     run.train(Console(file=io.StringIO()))
     return run
+
+
+@linux
+def test_the_log_says_how_much_memory_was_taken(tmp_path: Path) -> None:
+    changes = ("phases.0.iterations=2", "phases.1.iterations=1", "monitor.log_every=1")
+    run = tiny_run(tmp_path / "run", *changes)
+    before = peak_memory(torch.device("cpu"))
+    run.train(Console(file=io.StringIO()))
+    lines = [json.loads(line) for line in (run.folder / LOG).read_text().splitlines()]
+    found = [line["memory"] for line in lines if line["event"] == "train"]
+    assert len(found) == 3
+    assert round(before) <= found[0] <= found[1] <= found[2]
+    assert found[2] <= round(peak_memory(torch.device("cpu")))
+
+
+@linux
+def test_the_peak_of_memory_grows_by_what_is_held_and_stays() -> None:
+    program = (
+        "import torch; from molfldd.engine import peak_memory as peak; cpu = torch.device('cpu');"
+        "first = peak(cpu); held = torch.ones(50 * 2**20); second = peak(cpu); del held;"
+        "print(second - first, peak(cpu) - second)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    grown, after = map(float, ran.stdout.split())
+    assert 180 < grown < 240
+    assert after < 10
 
 
 def test_both_processes_of_a_run_are_read_back(finished: Run) -> None:
