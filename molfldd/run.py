@@ -240,10 +240,12 @@ class Run:
         quality = rounded(self.quality())
         walks = self.trainer.diffusion.clock.walks[1:]
         reports = {steps: self.bound(steps) for steps in walks}
+        orders = self.trainer.diffusion.forward_process.orders
         content, others = report.to_json(), other_bounds(reports)
+        if orders:
+            content["order"] = {name: round(share, 4) for name, share in report.order.items()}
         self.metrics = {"evaluated_at": number, "bound": content["bound"], **quality, **others}
         self.sample_quality = quality
-        orders = self.trainer.diffusion.forward_process.orders
         learned = orders and learning_is_over(self.config.phases, number)
         worries = complaints(report, self.soft_bound) + (without_order(report) if learned else [])
         for steps, other in reports.items():

@@ -1,10 +1,11 @@
-"""What each part of the method is worth: variants of the QM9 recipe, trained for the same time.
+"""What each part of the method is worth: variants of a recipe, trained for the same time.
 
 Every variant is trained for the same CPU time of one thread, a part of it learning and the rest
 polishing; how many iterations that is follows from the time that one takes, measured beforehand.
 It begins with nothing, or with the networks of a model that another study has left (--init). Then
-it is sampled and scored. The network is a small one, except in the study "full size", so that a
-variant takes minutes; compare the lines of a table with each other.
+it is sampled and scored. The recipe is that of QM9, except in the studies "images", of MNIST, and
+"stories". The network is a small one, except in the study "full size", so that a variant takes
+minutes; compare the lines of a table with each other.
 
 Results are kept in FOLDER/results.jsonl; what is there already is not trained again, whichever
 study it was for, so a study can be interrupted, and extended by further seeds.
@@ -36,7 +37,16 @@ from molfldd.run import MODEL, Run
 LEARNING = 0.55
 """Share of the time that goes to the first phase."""
 
-SMALL = [
+QUIET = (
+    "phases.0.warmup=100",
+    "monitor.evaluate_every=1000000",
+    "monitor.checkpoint_every=1000000",
+    "monitor.samples=10",
+)
+"""The monitoring of every variant."""
+
+SMALL = (
+    *QUIET,
     "network.layers=3",
     "network.width=64",
     "network.pair_width=16",
@@ -44,13 +54,36 @@ SMALL = [
     "network.identity=none",
     "training.batch_size=16",
     "process.even_pace=0.2",
-    "phases.0.warmup=100",
-    "monitor.evaluate_every=1000000",
-    "monitor.checkpoint_every=1000000",
     "monitor.examples=4096",
-    "monitor.samples=10",
-]
-"""The network and the monitoring of every variant, unless it says otherwise."""
+)
+"""The network of QM9's, unless it says otherwise."""
+
+DIGITS = (*QUIET, "network.layers=3", "network.width=64", "network.local=8")
+"""The network of MNIST's."""
+
+STORIES = (
+    *QUIET,
+    "data.vocabulary=2000",
+    "data.max_length=96",
+    "network.layers=4",
+    "network.width=192",
+    "network.heads=6",
+    "training.batch_size=32",
+    "phases.0.lr_forward=0.0006",
+    "phases.0.lr_reverse=0.0006",
+    "phases.1.lr_reverse=0.0006",
+    "monitor.examples=256",
+)
+"""The network and rates of those of stories, as datasets/rocstories.md has them for one core."""
+
+BASES = {
+    "qm9": SMALL,
+    "qm9-fixed": SMALL,
+    "mnist": DIGITS,
+    "mnist-fixed": DIGITS,
+    "rocstories": STORIES,
+    "rocstories-fixed": STORIES,
+}
 
 
 @dataclass(frozen=True)
@@ -67,7 +100,8 @@ class Variant:
 
     def config(self, *more: str) -> Config[Any, Any]:
         """The small form of the recipe with the changes."""
-        return parse_config(override(read_recipe(self.recipe), [*SMALL, *self.changes, *more]))
+        settings = [*BASES[self.recipe], *self.changes, *more]
+        return parse_config(override(read_recipe(self.recipe), settings))
 
 
 def learned(*changes: str) -> Variant:
@@ -85,14 +119,39 @@ def general(*changes: str) -> Variant:
     return learned("process.prior=marginal", "process.reverse=jump", *changes)
 
 
-def estimator(text: str) -> Variant:
-    """The default by another gradient estimator, given in YAML."""
-    return learned(f"phases.0.estimator={text}")
+def estimator(text: str) -> str:
+    """The change to another gradient estimator, given in YAML."""
+    return f"phases.0.estimator={text}"
 
 
-def shared(examples: int, steps: int) -> Variant:
-    """The default with so many steps of each of so many examples in a batch."""
-    return learned(f"training.batch_size={examples}", f"training.steps_per_example={steps}")
+def shared(examples: int, steps: int) -> tuple[str, str]:
+    """The change to so many steps of each of so many examples in a batch."""
+    return f"training.batch_size={examples}", f"training.steps_per_example={steps}"
+
+
+def other_domain(recipe: str, drawn: tuple[str, str]) -> dict[str, Variant]:
+    """What the defaults of MNIST or of stories are compared with.
+
+    Args:
+        recipe: Their recipe; that of the control has "-fixed" behind it.
+        drawn: The change to another way of drawing a batch.
+    """
+    changes = {
+        "learned masking": (),
+        "another batch": drawn,
+        "leave-one-out, K = 2": (LEAVE_ONE_OUT,),
+        **{f"lr_forward {rate}": (f"phases.0.lr_forward={rate}",) for rate in RATES},
+        **{f"even_pace {share}": (f"process.even_pace={share}",) for share in PACES},
+        "Muon": ("training.optimizer=muon",),
+        "AdamW": ("training.optimizer=adamw",),
+    }
+    found = {name: Variant(recipe, change) for name, change in changes.items()}
+    return {"conventional masking": Variant(f"{recipe}-fixed")} | found
+
+
+LEAVE_ONE_OUT = estimator("{kind: leave-one-out, samples: 2}")
+RATES = (0.0002, 0.0003, 0.0005, 0.0006, 0.001, 0.002)
+PACES = (0.02, 0.1, 0.2, 0.3, 1)
 
 
 FULL = (
@@ -150,17 +209,23 @@ STUDIES: dict[str, dict[str, Variant]] = {
             *FULL, "training.batch_size=128", "training.optimizer=adamw"
         ),
     },
+    "pace": {
+        f"even_pace {share}": learned("training.optimizer=adamw", f"process.even_pace={share}")
+        for share in PACES
+    },
+    "images": other_domain("mnist", shared(64, 1)),
+    "stories": other_domain("rocstories", shared(8, 4)),
     "learning": {
         "nothing learned: conventional masking": fixed(),
         "control variate, K = 1, 4 steps of each of 16 examples": learned(),
-        "one step of each of 64 examples": shared(64, 1),
-        "10 steps of each of 12 examples": shared(12, 10),
-        "control variate, K = 2": estimator("{kind: control-variate, samples: 2}"),
-        "leave-one-out, K = 2": estimator("{kind: leave-one-out, samples: 2}"),
-        "REINFORCE": estimator("{kind: reinforce}"),
-        "straight-through": estimator("{kind: straight-through}"),
-        "ReinMax": estimator("{kind: reinmax}"),
-        "Concrete": estimator("{kind: concrete}"),
+        "one step of each of 64 examples": learned(*shared(64, 1)),
+        "10 steps of each of 12 examples": learned(*shared(12, 10)),
+        "control variate, K = 2": learned(estimator("{kind: control-variate, samples: 2}")),
+        "leave-one-out, K = 2": learned(LEAVE_ONE_OUT),
+        "REINFORCE": learned(estimator("{kind: reinforce}")),
+        "straight-through": learned(estimator("{kind: straight-through}")),
+        "ReinMax": learned(estimator("{kind: reinmax}")),
+        "Concrete": learned(estimator("{kind: concrete}")),
         "as published: free marginals, Concrete, then REINFORCE": general(
             "process.forward=free",
             "process.reverse=direct",
@@ -172,8 +237,6 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "no average": learned("training.ema_decay=0"),
         "early steps weigh more": learned("phases.1.time_power=0.5"),
         "late steps weigh more": learned("phases.1.time_power=-0.5"),
-        "even pace": learned("process.even_pace=1"),
-        "free pace": learned("process.even_pace=0.02"),
         "rates fall while learning": learned("phases.0.schedule=cosine"),
         "two fifths of the rate of phi": learned("phases.0.lr_forward=0.0002"),
         "twice the rate of phi": learned("phases.0.lr_forward=0.001"),
@@ -185,29 +248,42 @@ STUDIES: dict[str, dict[str, Variant]] = {
 """The tables by name."""
 
 
-def paces(variant: Variant, folder: Path) -> list[float]:
-    """CPU seconds of an iteration of each phase, after a few that do not count."""
-    short = [f"phases.{i}.iterations=80" for i in (0, 1)]
-    run = Run(variant.config(*short), folder, ENGINE)
-    clock = [time.process_time()]
-    for _ in run.trainer.run():
-        clock.append(time.process_time())
-    return [(clock[80 * i + 80] - clock[80 * i + 20]) / 60 for i in (0, 1)]
-
-
 @dataclass(frozen=True)
 class Budget:
     """What every variant of a table has.
 
     Attributes:
         minutes: CPU time of its training.
-        samples: Molecules to score.
+        samples: How many to score.
         init: The model to begin with, if any.
+        path: The file of the data, if the recipe leaves it open.
     """
 
     minutes: float
     samples: int
     init: Path | None
+    path: Path | None
+
+    @property
+    def data(self) -> list[str]:
+        """The change to a recipe that says where the data lie."""
+        return [] if self.path is None else [f"data.path={json.dumps(str(self.path))}"]
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What results are found by, besides variant and seed; not by where the data lie."""
+        init = None if self.init is None else str(self.init)
+        return {"budget": self.minutes, "samples": self.samples, "init": init}
+
+
+def seconds_each(variant: Variant, budget: Budget, folder: Path) -> list[float]:
+    """CPU seconds of an iteration of each phase, after a few that do not count."""
+    short = [f"phases.{i}.iterations=80" for i in (0, 1)]
+    run = Run(variant.config(*budget.data, *short), folder, ENGINE)
+    clock = [time.process_time()]
+    for _ in run.trainer.run():
+        clock.append(time.process_time())
+    return [(clock[80 * i + 80] - clock[80 * i + 20]) / 60 for i in (0, 1)]
 
 
 def measured(variant: Variant, budget: Budget, seed: int, folder: Path) -> Iterator[dict[str, Any]]:
@@ -216,10 +292,10 @@ def measured(variant: Variant, budget: Budget, seed: int, folder: Path) -> Itera
     Raises:
         KeyboardInterrupt: if the training is stopped.
     """
-    shares = zip((LEARNING, 1 - LEARNING), paces(variant, folder), strict=True)
-    iterations = [max(1, round(60 * budget.minutes * share / pace)) for share, pace in shares]
+    shares = zip((LEARNING, 1 - LEARNING), seconds_each(variant, budget, folder), strict=True)
+    iterations = [max(1, round(60 * budget.minutes * share / each)) for share, each in shares]
     lengths = [f"phases.{i}.iterations={n}" for i, n in enumerate(iterations)]
-    config = variant.config(*lengths, f"training.seed={seed}")
+    config = variant.config(*budget.data, *lengths, f"training.seed={seed}")
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(config, folder, ENGINE)
     if budget.init is not None:
@@ -229,9 +305,11 @@ def measured(variant: Variant, budget: Budget, seed: int, folder: Path) -> Itera
     if run.trainer.iteration < sum(iterations):
         raise KeyboardInterrupt
     spent = (time.process_time() - started) / 60
+    orders = run.trainer.diffusion.forward_process.orders
     for steps in run.trainer.diffusion.clock.walks:
         report = run.bound(steps)
         yield {
+            **scores(folder / MODEL, steps, budget.samples),
             "learning": iterations[0],
             "polishing": iterations[1],
             "minutes": spent,
@@ -239,7 +317,7 @@ def measured(variant: Variant, budget: Budget, seed: int, folder: Path) -> Itera
             "steps": steps,
             "steps_in_use": report.steps_in_use,
             "kl": [round(nats, 3) for nats in report.kl.sum(-1).tolist()],
-            **scores(folder / MODEL, steps, budget.samples),
+            "order": report.order[report.blocks[-1]] if orders else None,
         }
 
 
@@ -248,7 +326,7 @@ def scores(path: Path, steps: int, num: int) -> dict[str, float | None]:
     model = load_model(path)
     drawn = model.sample(num, steps=steps)
     report = model.domain.evaluate([drawn], model.config.data, model.metrics, None)
-    return {name: report.mean[name] for name in ("valid", "unique", "fcd")}
+    return {name: value for name, value in report.mean.items() if name in COLUMNS}
 
 
 def study_results(path: Path) -> list[dict[str, Any]]:
@@ -256,28 +334,41 @@ def study_results(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
+COLUMNS = {
+    "bound": ("bound", 1, 2),
+    "valid": ("valid %", 100, 1),
+    "unique": ("unique %", 100, 1),
+    "fcd": ("FCD", 1, 2),
+    "frechet": ("Fréchet distance", 1, 1),
+    "recognizable": ("recognizable %", 100, 1),
+    "mauve": ("MAUVE", 1, 3),
+    "ppl": ("PPL", 1, 0),
+    "order": ("order %", 100, 1),
+    "learning": ("iterations: learn", 1, 0),
+    "polishing": ("polish", 1, 0),
+    "minutes": ("CPU minutes", 1, 1),
+}
+"""What a table shows of what results have: heading, factor and decimals.
+
+The bound is in nats per example. The order is that of the last block, the bonds: see
+``molfldd.core.report.BoundReport.order``.
+"""
+
+
 def table(variants: Mapping[str, Variant], results: Sequence[Mapping[str, Any]]) -> str:
     """Means over seeds with their spread, in Markdown; the KL by step from t = 1 on."""
-    columns = {
-        "bound": (1, 2),
-        "valid": (100, 1),
-        "unique": (100, 1),
-        "fcd": (1, 2),
-        "learning": (1, 0),
-        "polishing": (1, 0),
-        "minutes": (1, 1),
-    }
-    headings = "bound|valid %|unique %|FCD|iterations: learn|polish|CPU minutes|KL by step"
+    columns = {k: how for k, how in COLUMNS.items() if any(k in result for result in results)}
     rows = []
     for name, steps in product(variants, sorted({result["steps"] for result in results})):
         sought = {**variants[name].key, "steps": steps}
         found = [r for r in results if sought.items() <= r.items()]
         if found:
-            cells = [cell([r[key] for r in found], *how) for key, how in columns.items()]
+            cells = [cell([r.get(key) for r in found], *how) for key, (_, *how) in columns.items()]
             kl = [fmean(nats) for nats in zip(*(r["kl"] for r in found), strict=True)]
             profile = " ".join(f"{nats:.1f}" for nats in kl)
             rows.append([name, str(steps), str(len(found)), *cells, profile])
-    return markdown(["variant", "steps", "seeds", *headings.split("|")], rows)
+    headings = [heading for heading, _, _ in columns.values()]
+    return markdown(["variant", "steps", "seeds", *headings, "KL by step"], rows)
 
 
 def cell(values: Sequence[float | None], factor: float, digits: int) -> str:
@@ -297,9 +388,10 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for results and runs.")],
     minutes: Annotated[float, typer.Option(min=0.01, help="Training time of a variant.")] = 12,
     seeds: Annotated[int, typer.Option(min=1, help="Training seeds 0, 1, ...")] = 1,
-    num: Annotated[int, typer.Option(min=2, help="Molecules to score.")] = 5_000,
+    num: Annotated[int, typer.Option(min=2, help="How many samples to score.")] = 5_000,
     only: Annotated[list[str] | None, typer.Option(help="Only this variant.")] = None,
     init: Annotated[Path | None, typer.Option(help="Checkpoint to begin with.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The file of stories.")] = None,
 ) -> None:
     """Measure what is missing of a study and print its table."""
     if study not in STUDIES:
@@ -309,10 +401,9 @@ def main(
             known = "; ".join(STUDIES[study])
             raise UsageError(f"there is no variant '{name}' in '{study}'; known are: {known}")
     torch.set_num_threads(1)
-    variants, budget, path = STUDIES[study], Budget(minutes, num, init), out / "results.jsonl"
-    given = {"budget": minutes, "samples": num, "init": str(init) if init else None}
+    variants, budget, path = STUDIES[study], Budget(minutes, num, init, data), out / "results.jsonl"
     for seed, name in product(range(seeds), only or variants):
-        key = {**variants[name].key, "seed": seed, **given}
+        key = {**variants[name].key, "seed": seed, **budget.key}
         if any(key.items() <= result.items() for result in study_results(path)):
             continue
         folder = out / "runs" / f"{study}-{list(variants).index(name)}-{seed}-{minutes:g}"
@@ -320,9 +411,9 @@ def main(
             with path.open("a") as file:
                 file.write(json.dumps(key | result) + "\n")
             print(json.dumps(key | result), flush=True)
-    results = [result for result in study_results(path) if given.items() <= result.items()]
+    results = [result for result in study_results(path) if budget.key.items() <= result.items()]
     print(table(variants, results))
-    print(f"\n{num:,} molecules each, drawn with seed 0; {minutes:g} CPU minutes of training.")
+    print(f"\n{num:,} samples each, drawn with seed 0; {minutes:g} CPU minutes of training.")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,25 @@ def test_blocks_without_an_order_are_named() -> None:
     assert message.startswith("no order was learned within coins:")
 
 
+@pytest.mark.parametrize(
+    ("probabilities", "order"),
+    [
+        ([[0.0, 0.0, 1.0], [1.0, 1.0, 1.0]], 1.0),
+        ([[0.0, 0.5, 1.0], [1.0, 0.5, 1.0]], 0.5),
+        ([[0.3, 0.6, 1.0]], 0.0),
+    ],
+)
+def test_order_is_the_share_of_the_entropy_that_masks_alike_would_have(
+    probabilities: list[list[float]], order: float
+) -> None:
+    expected = {"letters": order, "coins": 0.0}
+    assert masking_report(*probabilities).order == pytest.approx(expected, abs=1e-6)
+
+
+def test_one_step_has_no_order() -> None:
+    assert report([3.0]).order == {"letters": 0.0}
+
+
 def entry(event: str, iteration: int, **more: object) -> str:
     return json.dumps({"event": event, "iteration": iteration, "seconds": 1.0, **more})
 

@@ -72,13 +72,32 @@ class BoundReport:
     def unordered_blocks(self) -> list[str]:
         """Blocks of a masking process whose elements are all masked alike at every step.
 
-        A mean probability p has the largest entropy where every element has it; here no step falls
-        short of that by more than a hundredth.
+        No step falls short of the entropy of ``masked_alike`` by more than a hundredth.
         """
-        interior = self.kept[:-1].double()
-        alike = torch.special.entr(interior) + torch.special.entr(1 - interior)
+        alike = self.masked_alike
         close = self.entropy[:-1] >= (1 - ALIKE) * alike
         return [name for i, name in enumerate(self.blocks) if len(close) and close[:, i].all()]
+
+    @property
+    def order(self) -> dict[str, float]:
+        """How far each block of a masking process is ordered: 0 if all elements are masked alike.
+
+        The share of the entropy of ``masked_alike``, summed over steps, that u_t falls short of: 1
+        if it is settled for every element when it is masked.
+        """
+        alike = self.masked_alike.sum(0)
+        share = torch.where(alike > 0, 1 - self.entropy[:-1].sum(0) / alike, 0.0)
+        return dict(zip(self.blocks, share.tolist(), strict=True))
+
+    @property
+    def masked_alike(self) -> Tensor:
+        """Entropy that u_t had if it masked all elements with their mean probability.
+
+        Nats per element, of the steps before the last and each block, (T - 1, number of blocks).
+        """
+        kept = self.kept[:-1].double()
+        alike: Tensor = torch.special.entr(kept) + torch.special.entr(1 - kept)
+        return alike
 
     def to_json(self) -> dict[str, object]:
         """Plain numbers for logs: totals, and one list over steps per block."""
