@@ -35,7 +35,10 @@ from molfldd.model import load_model
 from molfldd.run import MODEL, Run
 
 LEARNING = 0.55
-"""Share of the time that goes to the first phase."""
+"""Share of the time until polishing, the last phase, begins."""
+
+WARM_UP = 0.1
+"""The share of it that goes to a warm-up, where there is one."""
 
 QUIET = (
     "phases.0.warmup=100",
@@ -165,6 +168,21 @@ FULL = (
 """The network of the recipe again."""
 
 
+WITH_WARM_UP = "phases=" + json.dumps(
+    [
+        {
+            "name": "warm-up",
+            "iterations": 1,
+            "estimator": {"kind": "pathwise"},
+            "lr_forward": 0.0,
+            "lr_reverse": 0.001,
+            "warmup": 100,
+        },
+        *read_recipe("qm9")["phases"],
+    ]
+)
+"""Conventional masking at first, as the recipes of larger molecules have it."""
+
 STEPS = (10, 4, 2, 20, 1, 50, 100)
 """Among which one network can choose, or of one network each; the first is that of the other
 studies."""
@@ -204,6 +222,7 @@ STUDIES: dict[str, dict[str, Variant]] = {
     "full size": {
         "learned masking, Muon": learned(*FULL),
         "learned masking, AdamW": learned(*FULL, "training.optimizer=adamw"),
+        "learned masking, Muon, even pace": learned(*FULL, "process.even_pace=1"),
         "conventional masking, Muon": fixed(*FULL, "training.batch_size=128"),
         "conventional masking, AdamW": fixed(
             *FULL, "training.batch_size=128", "training.optimizer=adamw"
@@ -212,6 +231,11 @@ STUDIES: dict[str, dict[str, Variant]] = {
     "pace": {
         f"even_pace {share}": learned("training.optimizer=adamw", f"process.even_pace={share}")
         for share in PACES
+    }
+    | {
+        "even_pace 0.2, after a warm-up": learned(
+            "training.optimizer=adamw", "process.even_pace=0.2", WITH_WARM_UP, "phases.1.warmup=100"
+        )
     },
     "images": other_domain("mnist", shared(64, 1)),
     "stories": other_domain("rocstories", shared(8, 4)),
@@ -278,12 +302,19 @@ class Budget:
 
 def seconds_each(variant: Variant, budget: Budget, folder: Path) -> list[float]:
     """CPU seconds of an iteration of each phase, after a few that do not count."""
-    short = [f"phases.{i}.iterations=80" for i in (0, 1)]
+    phases = range(len(variant.config(*budget.data).phases))
+    short = [f"phases.{i}.iterations=80" for i in phases]
     run = Run(variant.config(*budget.data, *short), folder, ENGINE)
     clock = [time.process_time()]
     for _ in run.trainer.run():
         clock.append(time.process_time())
-    return [(clock[80 * i + 80] - clock[80 * i + 20]) / 60 for i in (0, 1)]
+    return [(clock[80 * i + 80] - clock[80 * i + 20]) / 60 for i in phases]
+
+
+def shares(phases: int) -> list[float]:
+    """The share of the time that each of so many phases, at least two, has."""
+    before = [WARM_UP] * (phases - 2)
+    return [*before, LEARNING - sum(before), 1 - LEARNING]
 
 
 def measured(variant: Variant, budget: Budget, seed: int, folder: Path) -> Iterator[dict[str, Any]]:
@@ -292,8 +323,9 @@ def measured(variant: Variant, budget: Budget, seed: int, folder: Path) -> Itera
     Raises:
         KeyboardInterrupt: if the training is stopped.
     """
-    shares = zip((LEARNING, 1 - LEARNING), seconds_each(variant, budget, folder), strict=True)
-    iterations = [max(1, round(60 * budget.minutes * share / each)) for share, each in shares]
+    each = seconds_each(variant, budget, folder)
+    spend = [60 * budget.minutes * share for share in shares(len(each))]
+    iterations = [max(1, round(part / one)) for part, one in zip(spend, each, strict=True)]
     lengths = [f"phases.{i}.iterations={n}" for i, n in enumerate(iterations)]
     config = variant.config(*budget.data, *lengths, f"training.seed={seed}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -310,8 +342,8 @@ def measured(variant: Variant, budget: Budget, seed: int, folder: Path) -> Itera
         report = run.bound(steps)
         yield {
             **scores(folder / MODEL, steps, budget.samples),
-            "learning": iterations[0],
-            "polishing": iterations[1],
+            "learning": sum(iterations[:-1]),
+            "polishing": iterations[-1],
             "minutes": spent,
             "bound": report.total,
             "steps": steps,
