@@ -2,6 +2,8 @@
 
 Every variant is trained for the same CPU time of one thread, a part of it learning and the rest
 polishing; how many iterations that is follows from the time that one takes, measured beforehand.
+Variants whose iterations cost the same can be given as many iterations instead (--iterations),
+whatever else the machine is doing.
 It begins with nothing, or with the networks of a model that another study has left (--init). Then
 it is sampled and scored. The recipe is that of QM9, except in the studies "images", of MNIST, and
 "stories". The network is a small one, except in the study "full size", so that a variant takes
@@ -278,12 +280,14 @@ class Budget:
 
     Attributes:
         minutes: CPU time of its training.
+        iterations: Of its training, instead.
         samples: How many to score.
         init: The model to begin with, if any.
         path: The file of the data, if the recipe leaves it open.
     """
 
     minutes: float
+    iterations: int | None
     samples: int
     init: Path | None
     path: Path | None
@@ -293,11 +297,15 @@ class Budget:
         """The change to a recipe that says where the data lie."""
         return [] if self.path is None else [f"data.path={json.dumps(str(self.path))}"]
 
+    def __str__(self) -> str:
+        minutes = f"{self.minutes:g} CPU minutes"
+        return minutes if self.iterations is None else f"{self.iterations:,} iterations"
+
     @property
     def key(self) -> dict[str, Any]:
         """What results are found by, besides variant and seed; not by where the data lie."""
         init = None if self.init is None else str(self.init)
-        return {"budget": self.minutes, "samples": self.samples, "init": init}
+        return {"budget": self.iterations or self.minutes, "samples": self.samples, "init": init}
 
 
 def seconds_each(variant: Variant, budget: Budget, folder: Path) -> list[float]:
@@ -317,17 +325,25 @@ def shares(phases: int) -> list[float]:
     return [*before, LEARNING - sum(before), 1 - LEARNING]
 
 
+def lengths(variant: Variant, budget: Budget, folder: Path) -> list[int]:
+    """How many iterations of each phase fit into the budget."""
+    if budget.iterations is not None:
+        parts = shares(len(variant.config(*budget.data).phases))
+        return [max(1, round(budget.iterations * share)) for share in parts]
+    each = seconds_each(variant, budget, folder)
+    spend = [60 * budget.minutes * share for share in shares(len(each))]
+    return [max(1, round(part / one)) for part, one in zip(spend, each, strict=True)]
+
+
 def measured(variant: Variant, budget: Budget, seed: int, folder: Path) -> Iterator[dict[str, Any]]:
     """Train a variant into the folder; what it took, and what came of it in each number of steps.
 
     Raises:
         KeyboardInterrupt: if the training is stopped.
     """
-    each = seconds_each(variant, budget, folder)
-    spend = [60 * budget.minutes * share for share in shares(len(each))]
-    iterations = [max(1, round(part / one)) for part, one in zip(spend, each, strict=True)]
-    lengths = [f"phases.{i}.iterations={n}" for i, n in enumerate(iterations)]
-    config = variant.config(*budget.data, *lengths, f"training.seed={seed}")
+    iterations = lengths(variant, budget, folder)
+    changes = [f"phases.{i}.iterations={n}" for i, n in enumerate(iterations)]
+    config = variant.config(*budget.data, *changes, f"training.seed={seed}")
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(config, folder, ENGINE)
     if budget.init is not None:
@@ -419,6 +435,10 @@ def main(
     study: Annotated[str, typer.Argument(help=f"Which table: {', '.join(STUDIES)}.")],
     out: Annotated[Path, typer.Option(help="Folder for results and runs.")],
     minutes: Annotated[float, typer.Option(min=0.01, help="Training time of a variant.")] = 12,
+    iterations: Annotated[
+        int | None,
+        typer.Option(min=2, help="As many iterations instead, of variants that cost the same."),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Training seeds 0, 1, ...")] = 1,
     num: Annotated[int, typer.Option(min=2, help="How many samples to score.")] = 5_000,
     only: Annotated[list[str] | None, typer.Option(help="Only this variant.")] = None,
@@ -433,19 +453,22 @@ def main(
             known = "; ".join(STUDIES[study])
             raise UsageError(f"there is no variant '{name}' in '{study}'; known are: {known}")
     torch.set_num_threads(1)
-    variants, budget, path = STUDIES[study], Budget(minutes, num, init, data), out / "results.jsonl"
+    variants, path = STUDIES[study], out / "results.jsonl"
+    budget = Budget(minutes, iterations, num, init, data)
     for seed, name in product(range(seeds), only or variants):
         key = {**variants[name].key, "seed": seed, **budget.key}
         if any(key.items() <= result.items() for result in study_results(path)):
             continue
-        folder = out / "runs" / f"{study}-{list(variants).index(name)}-{seed}-{minutes:g}"
+        folder = (
+            out / "runs" / f"{study}-{list(variants).index(name)}-{seed}-{iterations or minutes:g}"
+        )
         for result in measured(variants[name], budget, seed, folder):
             with path.open("a") as file:
                 file.write(json.dumps(key | result) + "\n")
             print(json.dumps(key | result), flush=True)
     results = [result for result in study_results(path) if budget.key.items() <= result.items()]
     print(table(variants, results))
-    print(f"\n{num:,} samples each, drawn with seed 0; {minutes:g} CPU minutes of training.")
+    print(f"\n{num:,} samples each, drawn with seed 0; {budget} of training.")
 
 
 if __name__ == "__main__":
