@@ -103,6 +103,10 @@ class Variant:
         """What its results are found by, whatever a study calls it."""
         return {"recipe": self.recipe, "changes": list(self.changes)}
 
+    def changed(self, *more: str) -> Variant:
+        """With further changes."""
+        return Variant(self.recipe, (*self.changes, *more))
+
     def config(self, *more: str) -> Config[Any, Any]:
         """The small form of the recipe with the changes."""
         settings = [*BASES[self.recipe], *self.changes, *more]
@@ -444,6 +448,9 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="Only this variant.")] = None,
     init: Annotated[Path | None, typer.Option(help="Checkpoint to begin with.")] = None,
     data: Annotated[Path | None, typer.Option(help="The file of stories.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Change of every variant, KEY=VALUE.")
+    ] = None,
 ) -> None:
     """Measure what is missing of a study and print its table."""
     if study not in STUDIES:
@@ -453,15 +460,16 @@ def main(
             known = "; ".join(STUDIES[study])
             raise UsageError(f"there is no variant '{name}' in '{study}'; known are: {known}")
     torch.set_num_threads(1)
-    variants, path = STUDIES[study], out / "results.jsonl"
+    variants = {name: v.changed(*change or []) for name, v in STUDIES[study].items()}
+    path = out / "results.jsonl"
     budget = Budget(minutes, iterations, num, init, data)
     for seed, name in product(range(seeds), only or variants):
         key = {**variants[name].key, "seed": seed, **budget.key}
         if any(key.items() <= result.items() for result in study_results(path)):
             continue
-        folder = (
-            out / "runs" / f"{study}-{list(variants).index(name)}-{seed}-{iterations or minutes:g}"
-        )
+        length = f"{iterations or minutes:g}"
+        parts = [study, str(list(variants).index(name)), str(seed), length, *(change or [])]
+        folder = out / "runs" / "-".join(parts).replace("/", "-")
         for result in measured(variants[name], budget, seed, folder):
             with path.open("a") as file:
                 file.write(json.dumps(key | result) + "\n")

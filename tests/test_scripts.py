@@ -179,6 +179,20 @@ def test_a_study_takes_what_another_has_measured(
     assert cells[-1] == "1.0 2.5"
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("even_pace 0.2", [4400, 3600]),
+        ("even_pace 0.2, after a warm-up", [800, 3600, 3600]),
+    ],
+)
+def test_iterations_are_shared_out_among_the_phases(
+    ablations: ModuleType, name: str, expected: list[int], tmp_path: Path
+) -> None:
+    budget = ablations.Budget(minutes=12, iterations=8000, samples=2, init=None, path=None)
+    assert ablations.lengths(ablations.STUDIES["pace"][name], budget, tmp_path) == expected
+
+
 @pytest.mark.parametrize("arguments", [["beauty"], ["parts", "--only", "beauty"]])
 def test_an_unknown_study_or_variant_names_the_known_ones(
     ablations: ModuleType,
