@@ -11,11 +11,15 @@ from torch import Tensor, nn
 
 from molfldd.checkpoint import load_state, read_checkpoint
 from molfldd.config import Config
+from molfldd.core.clock import Clock
 from molfldd.core.diffusion import Diffusion
 from molfldd.domain import Domain
 from molfldd.errors import MolflddError
 from molfldd.model import load_model
 from molfldd.nn.layers import ResidualLayer
+
+OF_STEPS = ("pace_logits", "skip", "keep")
+"""Parameters of a process of which there is one for each step."""
 
 
 def warm_start(path: Path, diffusion: Diffusion, config: Config[Any, Any], domain: Domain) -> bool:
@@ -27,7 +31,8 @@ def warm_start(path: Path, diffusion: Diffusion, config: Config[Any, Any], domai
     more layers and parts, which add nothing at first; only the embeddings of identities begin at
     random, and small. A domain may take over what was learned from other data, see
     ``Domain.carried_over``. For another number of steps both go without what there is of each step,
-    such as the pace.
+    such as the pace; a forward process that is all of that kind, since it has marginals of its own
+    for each step, begins anew.
 
     Args:
         path: The checkpoint.
@@ -48,15 +53,26 @@ def warm_start(path: Path, diffusion: Diffusion, config: Config[Any, Any], domai
     reason = "its data have other categories or sizes" if reverse is None else obstacle(config, its)
     if reverse is None or reason is not None:
         raise MolflddError(f"{path} is no start for this training: {reason}")
+    same_steps = Clock(its.process.steps).walks == diffusion.clock.walks
+    if not same_steps:
+        reverse = without_steps(reverse)
     load_state(diffusion.reverse, fitting(reverse, diffusion.reverse), path)
     kinds = [(p.forward, p.prior) for p in (its.process, config.process)]
     forward = diffusion.forward_process
-    meaningful = domain.like(model.domain) or forward.orders  # else it speaks of categories
+    # else it speaks of categories, and of each step
+    meaningful = forward.orders or (domain.like(model.domain) and same_steps)
     if "forward" not in tree or kinds[0] != kinds[1] or not meaningful:
         return False
     learned = domain.carried_over(tree["forward"], model.domain) or {}
+    if not same_steps:
+        learned = without_steps(learned)
     load_state(forward, fitting(learned, forward), path)
     return True
+
+
+def without_steps(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a process has learned, but for the parameters that belong to single steps."""
+    return {name: value for name, value in state.items() if name.split(".")[0] not in OF_STEPS}
 
 
 def obstacle(mine: Config[Any, Any], its: Config[Any, Any]) -> str | None:

@@ -217,7 +217,7 @@ class Data:
         domain: The domain with the vocabulary found in the data.
         train: Training examples.
         test: Held-out examples.
-        fingerprint: Hash of the content, hex.
+        fingerprint: Hash of the content, or of its training part, hex.
     """
 
     domain: Domain

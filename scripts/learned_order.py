@@ -3,7 +3,8 @@
 An element that is masked at t with probability p_t is generated, on the average, in step
 T + 1 - sum_t p_t: T is the first step of the generation, 1 the last. Printed for held-out
 molecules by kind of atom and bond, with the spread of the scores within each block, which is 0 if
-nothing but "atoms before bonds" (or the reverse) was learned.
+nothing but "atoms before bonds" (or the reverse) was learned. A model with several numbers of steps
+is shown with the first of them.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ console = Console(soft_wrap=True, highlight=False)
 def generation_steps(forward: MaskingForward, batch: Batch) -> dict[str, Tensor]:
     """The mean step in which each element is generated, 1..T, (B, n) per block."""
     encoding = forward.encode(batch)
-    total = {name: torch.full(x.shape, float(forward.steps)) for name, x in batch.codes.items()}
-    for t in range(1, forward.steps):
+    last = forward.clock.walks[0]
+    total = {name: torch.full(x.shape, float(last)) for name, x in batch.codes.items()}
+    for t in range(1, last):
         masked = forward.masked(batch, encoding, torch.full_like(batch.sizes, t))
         total = {name: steps - masked[name] for name, steps in total.items()}
     return total
@@ -82,8 +84,9 @@ def show(domain: Molecules, forward: MaskingForward, batch: Batch) -> None:
         mean = float(steps[name][exists].mean())
         table.add_row(name, "all", "100.0 %", f"{mean:.2f}", "", f"{spread:.2f}", end_section=True)
     console.print(table)
-    pace = ", ".join(f"{m:.3f}" for m in forward.pace().tolist())
-    console.print(f"mean share masked at t = 1, ..., {forward.steps}: {pace}")
+    last = forward.clock.walks[0]
+    pace = ", ".join(f"{m:.3f}" for m in forward.pace()[:last].tolist())
+    console.print(f"mean share masked at t = 1, ..., {last}: {pace}")
 
 
 @torch.no_grad()

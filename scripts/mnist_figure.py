@@ -80,7 +80,7 @@ def mask_probabilities(side: Side, images: Examples, rows: Tensor) -> Tensor:
     height, width = side.model.domain.shape
     steps = [
         forward.marginal(batch, encoding, torch.full_like(batch.sizes, t))[PIXELS][..., -1]
-        for t in range(forward.steps - 1, 0, -1)
+        for t in range(forward.clock.walks[0] - 1, 0, -1)
     ]
     return torch.stack(steps, 1).view(len(rows), -1, height, width)
 

@@ -43,9 +43,9 @@ class Block:
     length: Callable[[Tensor], Tensor]
 
     def __post_init__(self) -> None:
-        if self.categories < 2:
+        if self.categories < 1:
             raise ValueError(
-                f"block '{self.name}' needs at least 2 categories, got {self.categories}"
+                f"block '{self.name}' needs at least 1 category, got {self.categories}"
             )
 
 

@@ -23,6 +23,9 @@ class Draws:
         options: Batch size, grouping and seed.
         rank: Index of this process.
         processes: Number of processes; they share each batch evenly.
+
+    Raises:
+        ValueError: if they cannot.
     """
 
     sizes: Tensor

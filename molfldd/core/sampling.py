@@ -74,6 +74,9 @@ class Sampler:
             An autoregressive process has a way of its own.
         sharpness: What is preferred; by default the model stays as it is.
         steps: T, one of the process' walks; its first by default.
+
+    Raises:
+        ValueError: if there is no such walk.
     """
 
     def __init__(
@@ -90,7 +93,8 @@ class Sampler:
         self.sizes = sizes
         self.joint = joint or {}
         self.sharpness = sharpness
-        self.steps = steps or reverse.clock.walks[0]
+        self.steps = reverse.clock.walks[0] if steps is None else steps
+        reverse.clock.steps(self.steps)
         largest = torch.tensor([sizes.largest])
         self._categories = {block.name: block.categories for block in reverse.blocks}
         self._lengths = {block.name: int(block.length(largest)) for block in reverse.blocks}

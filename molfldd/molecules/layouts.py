@@ -77,7 +77,7 @@ class Dense:
     """Every molecule is padded to the largest of the batch; all rows (B, n) and (B, P) are used.
 
     Args:
-        mask: Atoms that exist, (B, n).
+        mask: Atoms and bonds that exist, (B, n) and (B, P).
     """
 
     def __init__(self, mask: Masks) -> None:

@@ -183,7 +183,7 @@ class GraphTransformer(nn.Module):
         Args:
             values: "atoms" (B, n, S) and "bonds" (B, n (n - 1) / 2, S).
             mask: Atoms and bonds that exist.
-            time: t / T, (B,).
+            time: t / T, and which walk it is of (``Clock.reading``), (B,).
             positions: The number that each atom goes by, (B, n) int64; its place if not given.
                 Without identity it has no effect.
 

@@ -24,7 +24,7 @@ class ResidualLayer(nn.Module, ABC):
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoidal features of t / T through a small network.
+    """Sinusoidal features of the time, ``Clock.reading``, through a small network.
 
     Args:
         width: Channels of the result.
@@ -42,7 +42,7 @@ class TimeEmbedding(nn.Module):
         )
 
     def forward(self, time: Tensor) -> Tensor:
-        """t / T (B,) to (B, width)."""
+        """Time (B,) to (B, width)."""
         phase = time[:, None] * self.get_buffer("rates")
         embedded: Tensor = self.layers(torch.cat([phase.sin(), phase.cos()], -1))
         return embedded

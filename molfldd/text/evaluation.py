@@ -209,5 +209,5 @@ def chosen(texts: Sequence[str], count: int) -> list[str]:
 
 
 def content_hash(texts: Iterable[str]) -> str:
-    """SHA-256 (hex) of texts, one a line."""
+    """SHA-256 (hex) of texts, one a line, in their order."""
     return sha256("\n".join(texts).encode()).hexdigest()

@@ -58,7 +58,7 @@ def generated(reverse: FactorizedReverse, prior: Prior) -> list[Tensor]:
 
 @torch.no_grad()
 def noised(forward: ForwardProcess, data: Tensor) -> list[Tensor]:
-    """q_phi(z_t) for t = T, ..., 0, each (S, S) float64: Eq. (9) averaged over the data.
+    """q_phi(z_t) of the first walk, t = T, ..., 0, each (S, S) float64: Eq. (9) over the data.
 
     Args:
         forward: q_phi, on the CPU.
@@ -66,5 +66,6 @@ def noised(forward: ForwardProcess, data: Tensor) -> list[Tensor]:
     """
     x = all_points(len(data))
     encoding = forward.encode(x)
-    steps = (torch.full_like(x.sizes, t) for t in range(forward.steps, -1, -1))
+    last = forward.clock.walks[0]
+    steps = (torch.full_like(x.sizes, t) for t in range(last, -1, -1))
     return [mixed(data, forward.marginal(x, encoding, t)[COORDINATES]) for t in steps]

@@ -56,6 +56,15 @@ def test_train_a_file_and_resume(molfldd: Command) -> None:
     assert more.code == 0
 
 
+def test_molecules_of_one_element(molfldd: Command) -> None:
+    """Hydrocarbons: what atoms are is known, what bonds there are is not."""
+    Path("oil.smi").write_text("\n".join("C" * n + t for n in range(2, 12) for t in ("", "=C")))
+    assert molfldd("train", "oil.smi", *OPTIONS).code == 0
+    model = load_model(Path("runs/oil") / MODEL)
+    assert model.domain.vocabulary.names == ("C",)
+    assert len(model.sample(3)) == 3
+
+
 def test_train_a_column_of_a_table(molfldd: Command) -> None:
     rows = "".join(f"{n},{smiles}\n" for n, smiles in enumerate(LINES))
     Path("my.data.csv").write_text(f"id,Structure\n{rows}")

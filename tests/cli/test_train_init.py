@@ -6,7 +6,7 @@ import pytest
 import torch
 from program import CPU, Command, files
 
-from molfldd.checkpoint import read_checkpoint
+from molfldd.checkpoint import read_checkpoint, write_checkpoint
 from molfldd.run import MODEL
 
 
@@ -17,6 +17,7 @@ from molfldd.run import MODEL
         ("process.even_pace=0.9", ("reverse", "forward"), set()),
         ("process.steps=4", ("reverse", "forward"), {"pace_logits"}),
         ("process.steps=[3,4]", ("reverse", "forward"), {"pace_logits"}),
+        ("process.steps=[1,2]", ("reverse", "forward"), {"pace_logits"}),
         ("process.components=3", ("reverse", "forward"), set()),
         ("network.layers=2", ("reverse", "forward"), set()),
         ("network.triangles=3", ("reverse", "forward"), set()),
@@ -39,22 +40,39 @@ def test_training_begins_with_the_networks_of_a_checkpoint(
     rates = ("0.lr_forward", "0.lr_reverse", "1.lr_reverse")
     still = [f"--set=phases.{rate}=1e-12" for rate in rates]
     short = [f"--set=phases.{i}.iterations=1" for i in (0, 1)]
+    header, given = read_checkpoint(checkpoint)
+    given["forward"]["pace_logits"] += torch.tensor([0.1, 0.2, 0.3])
+    write_checkpoint(tmp_path / MODEL, header, given)
     out = tmp_path / "new"
     more = (*(f"--set={change}" for change in changed.split()), *still, *short, *CPU)
-    result = molfldd("train", recipe, "--init", checkpoint, "--out", out, *more)
+    result = molfldd("train", recipe, "--init", tmp_path / MODEL, "--out", out, *more)
     assert result.code == 0, result.err
     assert f"beginning with {'both processes' if len(parts) == 2 else 'the reverse'}" in result.err
     _, begun = read_checkpoint(out / MODEL)
-    _, given = read_checkpoint(checkpoint)
     for part in parts:
         for name, value in given[part].items():
-            if name not in anew:
+            if name in anew:
+                assert begun[part][name].abs().max() < 1e-6
+            else:
                 found = begun[part][name].clone()
                 pairs = zip(found.shape, value.shape, strict=True)
                 same = tuple(slice(min(mine, its)) for mine, its in pairs)
                 torch.testing.assert_close(found[same], value[same], rtol=1e-2, atol=1e-4)
                 found[same] = 0.0
                 assert (found.abs() < 1e-6).all()
+
+
+def test_marginals_of_each_step_are_not_those_of_other_steps(
+    molfldd: Command, recipe: Path, tmp_path: Path
+) -> None:
+    kind = ("prior=uniform", "forward=pinned", "reverse=direct")
+    short = [f"--set=phases.{i}.iterations=1" for i in (0, 1)]
+    options = [*(f"--set=process.{change}" for change in kind), *short, *CPU]
+    assert molfldd("train", recipe, "--out", tmp_path / "old", *options).code == 0
+    for steps, begun in ((3, "both processes"), (4, "the reverse process")):
+        given = ("--init", tmp_path / "old" / MODEL, "--set", f"process.steps={steps}")
+        result = molfldd("train", recipe, "--out", tmp_path / str(steps), *given, *options)
+        assert f"beginning with {begun} of" in result.err
 
 
 @pytest.mark.parametrize("changed", ["width=32", "heads=4"])
