@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from molfldd.errors import MolflddError
+from molfldd.progress import arriving
 from molfldd.storage import cache_directory, unwritable_cache
 
 if TYPE_CHECKING:
@@ -136,12 +137,9 @@ def _go_on(part: Path, url: str, output: str, _: object) -> None:
 
 def _append(response: requests.Response, part: Path, done: int) -> None:
     """Write what comes behind the first bytes of a file, with a progress bar."""
-    from tqdm import tqdm
-
     total = done + int(response.headers.get("Content-Length", 0)) or None
-    name, counted = response.url.rpartition("/")[2], {"total": total, "initial": done}
-    bar = tqdm(desc=name, unit="B", unit_scale=True, leave=False, disable=None, **counted)
-    with bar, part.open("ab") as file:
+    name = response.url.rpartition("/")[2]
+    with arriving(name, total, done) as advance, part.open("ab") as file:
         file.truncate(done)
         for chunk in response.iter_content(_CHUNK):
-            bar.update(file.write(chunk))
+            advance(file.write(chunk))

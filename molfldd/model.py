@@ -182,10 +182,9 @@ def _sharpness(manner: Manner) -> Sharpness:
         raise UsageError(str(error)) from error
 
 
-def batches(count: int, size: int) -> Iterator[range]:
+def batches(count: int, size: int) -> list[range]:
     """The indices 0..count-1, ``size`` at a time."""
-    for start in range(0, count, size):
-        yield range(start, min(start + size, count))
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def _check_counts(count: int, batch_size: int) -> None:

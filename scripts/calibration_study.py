@@ -90,7 +90,7 @@ def drawn(
     """The scores of chains, (num, weights), and the molecules they end in."""
     scores: list[Tensor] = []
     molecules: list[Any] = []
-    for indices in shown(batches(num, BATCH), "sampling", -(-num // BATCH)):
+    for indices in shown(batches(num, BATCH), "sampling"):
         samples, score = chains(calibration.model.sampler, calibration.layers, seed, indices)
         scores.append(score.float())
         molecules += domain.samples(samples)

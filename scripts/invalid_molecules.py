@@ -24,7 +24,7 @@ from torch import Tensor
 
 from molfldd.cli.running import run_script
 from molfldd.core.sampling import Samples
-from molfldd.model import Manner
+from molfldd.model import Manner, batches
 from molfldd.molecules.codec import pair_index
 from molfldd.molecules.metrics import connected, valid
 
@@ -120,8 +120,7 @@ def main(
     largest = max(capacity(*atom) for atom in domain.vocabulary.atoms)
     problems: Counter[tuple[str, str]] = Counter()
     broken: Counter[int] = Counter()
-    for start in range(0, num, 500):
-        rows = range(start, min(start + 500, num))
+    for rows in batches(num, 500):
         drawn = loaded.sampler.sample(seed, rows, keep_trajectory=True)
         atoms, bonds = reveal_steps(drawn, "atoms"), reveal_steps(drawn, "bonds")
         for i, mol in enumerate(loaded.domain.samples(drawn)):

@@ -21,7 +21,7 @@ from molfldd.cli.generation import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from molfldd.calibration import Batches, Budget, Calibration
+    from molfldd.calibration import Batches, Calibration
 
 
 SHOWN = 20
@@ -68,9 +68,9 @@ def calibrate(
     columns = []
     for number in range(rounds):
         title = f"round {number + 1} of {rounds}"
-        columns.append(calibration.round(number, _bar(title, budget)))
+        columns.append(calibration.round(number, _bar(title)))
         typer.echo(f"{title}: {float(columns[-1][0]):.2%} {calibration.judgement} before", err=True)
-    means, quality = calibration.measure(_bar("measuring", budget))
+    means, quality = calibration.measure(_bar("measuring"))
     calibration.write(out, quality)
     _print(calibration, [*columns, means])
     typer.echo(f"written to {out}", err=True)
@@ -82,11 +82,11 @@ def _check_output(out: Path) -> None:
     check_writable(out, [".safetensors"])
 
 
-def _bar(title: str, budget: Budget) -> Batches:
+def _bar(title: str) -> Batches:
     """Hands batches on and shows them as a progress bar."""
     from molfldd.progress import shown
 
-    return partial(shown, title=title, total=-(-budget.num // budget.batch_size))
+    return partial(shown, title=title)
 
 
 def _print(calibration: Calibration, columns: list[Tensor]) -> None:

@@ -138,10 +138,10 @@ def _evaluate_model(
     seconds: list[float] = []
 
     def draws() -> Iterator[list[Any]]:
-        title, total = f"sampling {count:,} {domain.plural}", -(-count // batch_size)
+        title, indices = f"sampling {count:,} {domain.plural}", batches(count, batch_size)
         for seed in seeds:
-            drawn = drawer.batches(Model.draw, seed, batches(count, batch_size))
-            generation = Generation(drawn, title, total)
+            drawn = drawer.batches(Model.draw, seed, indices)
+            generation = Generation(drawn, title, len(indices))
             examples = list(generation)
             seconds.append(round(generation.seconds, 2))
             yield examples

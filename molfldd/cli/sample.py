@@ -111,8 +111,10 @@ class _Wanted:
     out: Path | None
 
     @property
-    def batches(self) -> int:
-        return -(-self.num // self.batch_size)
+    def batches(self) -> list[range]:
+        from molfldd.model import batches
+
+        return batches(self.num, self.batch_size)
 
     @property
     def place(self) -> str:
@@ -140,13 +142,13 @@ def _check_output(out: Path, domain: Domain, trajectory: bool) -> None:
 
 def _generate(drawer: Drawer, wanted: _Wanted) -> str:
     """Print or write as many examples as are wanted, and sum it up."""
-    from molfldd.model import Model, batches
+    from molfldd.model import Model
 
     domain = drawer.model.domain
-    indices = batches(wanted.num, wanted.batch_size)
+    indices = wanted.batches
     drawn = drawer.batches(Model.draw_usable, wanted.seed, indices)
     title = f"sampling {wanted.num:,} {domain.plural}"
-    generation = Generation(drawn, title, wanted.batches, quiet=wanted.out is None)
+    generation = Generation(drawn, title, len(indices), quiet=wanted.out is None)
     usable = _Counted(generation)
     _put(usable, domain, wanted.out)
     made = f"{wanted.num:,} {domain.plural} generated in {generation.seconds:.1f} s"
@@ -183,7 +185,8 @@ def _write_trajectories(model: Model, wanted: _Wanted, out: Path) -> str:
     """Write trajectories, and sum it up."""
     domain = model.domain
     drawn = model.trajectories(wanted.num, seed=wanted.seed, batch_size=wanted.batch_size)
-    generation = Generation(drawn, f"sampling {wanted.num:,} {domain.plural}", wanted.batches)
+    title = f"sampling {wanted.num:,} {domain.plural}"
+    generation = Generation(drawn, title, len(wanted.batches))
     _write(generation, domain.trajectory_writers(), out)
     made = f"{wanted.num:,} {domain.plural} generated in {generation.seconds:.1f} s"
     return f"{made}, {wanted.place}"
