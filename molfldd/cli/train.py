@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from molfldd.entries import unpacked
 from molfldd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -115,22 +116,16 @@ def train(
     _train(run)
 
 
-def _unpacked(recipe: str) -> Path:
-    """The path without the suffix of a packed file."""
-    path = Path(recipe)
-    return path.with_suffix("") if path.suffix.lower() == ".gz" else path
-
-
 def _stem(recipe: str) -> str:
-    return _unpacked(recipe).stem
+    return unpacked(Path(recipe)).stem
 
 
 def _is_file(recipe: str) -> bool:
-    return _unpacked(recipe).suffix.lower() in FILE_SUFFIXES
+    return unpacked(Path(recipe)).suffix.lower() in FILE_SUFFIXES
 
 
 def _check_suffix(recipe: str) -> None:
-    suffix = _unpacked(recipe).suffix.lower()
+    suffix = unpacked(Path(recipe)).suffix.lower()
     if suffix and suffix not in (*FILE_SUFFIXES, ".yaml", ".yml"):
         raise UsageError(
             f"cannot train on {recipe}: {suffix} is none of .yaml (a recipe) or "

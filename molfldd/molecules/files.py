@@ -1,9 +1,8 @@
 """Molecules to files and pictures, SMILES from files: the suffix of the path names the format."""
 
 import csv
-import gzip
-import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
@@ -12,6 +11,7 @@ from rdkit import Chem
 from rdkit.Chem import rdDepictor
 from rdkit.rdBase import BlockLogs
 
+from molfldd.entries import iterate_entries, unpacked
 from molfldd.errors import MolflddError, UsageError
 from molfldd.messages import say
 from molfldd.molecules.codec import canonical_smiles, parse_smiles
@@ -104,7 +104,7 @@ WRITERS: dict[str, Callable[[Path, Molecules], None]] = {
 """The writer of each suffix; pictures raise `MolflddError` where there is nothing to show."""
 
 
-def _lines(file: TextIO, column: str | None) -> Iterator[str]:
+def _lines(column: str | None, file: TextIO) -> Iterator[str]:
     """First word of each line; there are no columns to choose from."""
     for line in file:
         yield next(iter(line.split()), "")
@@ -133,11 +133,11 @@ def _values(rows: Iterator[list[str]], column: str | None) -> Iterator[str]:
         yield row[position].strip() if position < len(row) else ""
 
 
-def _csv_values(file: TextIO, column: str | None) -> Iterator[str]:
+def _csv_values(column: str | None, file: TextIO) -> Iterator[str]:
     return _values(csv.reader(file), column)
 
 
-def _tsv_values(file: TextIO, column: str | None) -> Iterator[str]:
+def _tsv_values(column: str | None, file: TextIO) -> Iterator[str]:
     """A cell may be in quotation marks; else they are characters like others."""
     rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
     return _values(([_unquoted(cell) for cell in row] for row in rows), column)
@@ -161,7 +161,7 @@ def _records(file: IO[bytes]) -> Iterator[str]:
         yield b"".join(lines).decode(errors="replace")
 
 
-def _sdf_smiles(file: TextIO, column: str | None) -> Iterator[str]:
+def _sdf_smiles(column: str | None, file: TextIO) -> Iterator[str]:
     """SMILES of each record, empty for one that RDKit cannot read; there are no columns."""
     for record in _records(cast(IO[bytes], file.buffer)):
         with BlockLogs():
@@ -169,7 +169,7 @@ def _sdf_smiles(file: TextIO, column: str | None) -> Iterator[str]:
         yield Chem.MolToSmiles(mol) if mol is not None else ""
 
 
-_READERS: dict[str, Callable[[TextIO, str | None], Iterator[str]]] = {
+_READERS: dict[str, Callable[[str | None, TextIO], Iterator[str]]] = {
     ".smi": _lines,
     ".txt": _lines,
     ".csv": _csv_values,
@@ -183,15 +183,9 @@ GLANCE = 20
 _UNITS = {".csv": "row", ".tsv": "row", ".sdf": "record"}
 
 
-def _suffix(path: Path) -> str:
-    """The suffix that names the format, without that of the packing."""
-    packed = path.suffix.lower() == ".gz"
-    return Path(path.stem).suffix.lower() if packed else path.suffix.lower()
-
-
 def unit(path: Path) -> str:
     """What an entry of a file is called: a line, a row (the header not counted) or a record."""
-    return _UNITS.get(_suffix(path), "line")
+    return _UNITS.get(unpacked(path).suffix.lower(), "line")
 
 
 def iterate_smiles(path: Path, column: str | None = None) -> Iterator[str]:
@@ -203,18 +197,8 @@ def iterate_smiles(path: Path, column: str | None = None) -> Iterator[str]:
     Raises `UsageError` for a file that does not exist, has another suffix, is no text, or lacks
     the column.
     """
-    suffix = _suffix(path)
-    if suffix not in _READERS:
-        raise UsageError(
-            f"cannot read {path}: the suffix {suffix!r} is none of {' '.join(_READERS)} "
-            "(each also with .gz)"
-        )
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8-sig") as file:
-            yield from _READERS[suffix](cast(TextIO, file), column)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
-        raise UsageError(f"cannot read {path}: {error}; check the path and the format") from error
+    readers = {suffix: partial(reader, column) for suffix, reader in _READERS.items()}
+    return iterate_entries(path, readers)
 
 
 def read_smiles(path: Path, column: str | None = None) -> tuple[list[str], ParseReport]:

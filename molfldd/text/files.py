@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import gzip
-import zlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import TextIO, cast
+from typing import TextIO
 
+from molfldd.entries import iterate_entries
 from molfldd.errors import UsageError
 
 SENTENCES = tuple(f"sentence{number}" for number in range(1, 6))
@@ -35,7 +35,7 @@ GLANCE, SEVERAL = 20, 3
 _READERS: dict[str, Callable[[TextIO], Iterator[str]]] = {".txt": _lines, ".csv": _csv_stories}
 
 
-def read_texts(path: Path) -> list[str]:
+def iterate_texts(path: Path) -> Iterator[str]:
     """Texts of a ``.txt`` file (one a line) or of the ROCStories ``.csv``, also with ``.gz``.
 
     A csv file has the columns sentence1 to sentence5, which are joined by spaces. Space around a
@@ -45,24 +45,18 @@ def read_texts(path: Path) -> list[str]:
         UsageError: for a file that does not exist, has another suffix, is no UTF-8, or lacks a
             column.
     """
-    packed = path.suffix.lower() == ".gz"
-    suffix = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
-    if suffix not in _READERS:
-        raise UsageError(
-            f"cannot read {path}: the suffix {suffix!r} is none of {' '.join(_READERS)} "
-            "(each also with .gz)"
-        )
-    try:
-        with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig") as file:
-            return list(_READERS[suffix](cast(TextIO, file)))
-    except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
-        raise UsageError(f"cannot read {path}: {error}; check the path and the format") from error
+    return iterate_entries(path, _READERS)
+
+
+def read_texts(path: Path) -> list[str]:
+    """All that ``iterate_texts`` gives; raises what it raises."""
+    return list(iterate_texts(path))
 
 
 def looks_like_texts(path: Path) -> bool:
-    """Whether a file can be read as texts, and one of the first of them has several words."""
+    """Whether the first of a file can be read as texts, and one of them has several words."""
     try:
-        first = read_texts(path)[:GLANCE]
+        first = list(islice(iterate_texts(path), GLANCE))
     except UsageError:
         return False
     return any(len(text.split()) >= SEVERAL for text in first)
