@@ -243,7 +243,7 @@ STUDIES: dict[str, dict[str, Variant]] = {
             "training.optimizer=adamw", "process.even_pace=0.2", WITH_WARM_UP, "phases.1.warmup=100"
         )
     },
-    "images": other_domain("mnist", shared(64, 1)),
+    "images": other_domain("mnist", shared(16, 4)),
     "stories": other_domain("rocstories", shared(8, 4)),
     "learning": {
         "nothing learned: conventional masking": fixed(),
