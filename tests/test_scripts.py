@@ -7,6 +7,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+from tiny import build_diffusion, random_batch
 
 from molfldd.cli.running import run_script
 
@@ -134,6 +136,20 @@ def test_bad_input_gets_one_sentence(
     assert not out
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+@torch.no_grad()
+def test_the_order_shown_is_that_of_the_first_number_of_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With m_t = t/T all elements together are masked for 1/2 of 2 steps before the last."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    module = importlib.import_module("learned_order")
+    batch = random_batch(3, sizes=(2, 3))
+    steps = module.generation_steps(build_diffusion("masking", (2, 4)).forward_process, batch)
+    exists = torch.cat([batch.mask[name] for name in steps], -1)
+    mean = (torch.cat(list(steps.values()), -1) * exists).sum(-1) / exists.sum(-1)
+    assert mean.tolist() == pytest.approx([1.5] * 3, abs=1e-4)
 
 
 @pytest.fixture
