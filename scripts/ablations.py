@@ -73,7 +73,6 @@ STORIES = (
     "network.layers=4",
     "network.width=192",
     "network.heads=6",
-    "training.batch_size=32",
     "phases.0.lr_forward=0.0006",
     "phases.0.lr_reverse=0.0006",
     "phases.1.lr_reverse=0.0006",
@@ -86,8 +85,8 @@ BASES = {
     "qm9-fixed": SMALL,
     "mnist": DIGITS,
     "mnist-fixed": DIGITS,
-    "rocstories": STORIES,
-    "rocstories-fixed": STORIES,
+    "rocstories": (*STORIES, "training.batch_size=8"),
+    "rocstories-fixed": (*STORIES, "training.batch_size=32"),
 }
 
 
@@ -244,7 +243,7 @@ STUDIES: dict[str, dict[str, Variant]] = {
         )
     },
     "images": other_domain("mnist", shared(16, 4)),
-    "stories": other_domain("rocstories", shared(8, 4)),
+    "stories": other_domain("rocstories", shared(32, 1)),
     "learning": {
         "nothing learned: conventional masking": fixed(),
         "control variate, K = 1, 4 steps of each of 16 examples": learned(),

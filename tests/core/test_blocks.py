@@ -91,9 +91,11 @@ def test_priors_define_the_states() -> None:
     assert absorbing.onehot({"links": torch.tensor([[1]])})["links"].tolist() == [[[0, 1, 0]]]
 
 
-def test_a_block_needs_two_categories() -> None:
-    with pytest.raises(ValueError, match="at least 2"):
-        Block("letters", 1, torch.Tensor.clone)
+def test_a_block_needs_a_category() -> None:
+    """One is enough: then only what is masked remains to be said."""
+    assert Block("letters", 1, torch.Tensor.clone).categories == 1
+    with pytest.raises(ValueError, match="at least 1"):
+        Block("letters", 0, torch.Tensor.clone)
 
 
 def test_some_examples_come_from_everywhere_and_are_always_the_same() -> None:
