@@ -78,7 +78,7 @@ STORIES = (
     "phases.1.lr_reverse=0.0006",
     "monitor.examples=256",
 )
-"""The network and rates of those of stories, as datasets/rocstories.md has them for one core."""
+"""The network of those of stories, as datasets/rocstories.md has it for one core."""
 
 BASES = {
     "qm9": SMALL,
@@ -186,7 +186,7 @@ WITH_WARM_UP = "phases=" + json.dumps(
         *read_recipe("qm9")["phases"],
     ]
 )
-"""Conventional masking at first, as the recipes of larger molecules have it."""
+"""Conventional masking at first."""
 
 STEPS = (10, 4, 2, 20, 1, 50, 100)
 """Among which one network can choose, or of one network each; the first is that of the other
