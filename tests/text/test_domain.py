@@ -80,11 +80,14 @@ def test_registered() -> None:
 
 
 def test_recipes_differ_in_the_forward_process_alone() -> None:
+    """And in how the 64 states of an iteration are drawn."""
     learned, fixed = (
         parse_config(read_recipe(name)) for name in ("rocstories", "rocstories-fixed")
     )
-    for part in ("domain", "data", "network", "training", "monitor"):
+    for part in ("domain", "data", "network", "monitor"):
         assert getattr(learned, part) == getattr(fixed, part)
+    assert learned.training.batch_size * learned.training.steps_per_example == 64
+    assert replace(learned.training, batch_size=64, steps_per_example=1) == fixed.training
     assert learned.process.steps == fixed.process.steps == 10
     assert [p.iterations for p in learned.phases] == [p.iterations for p in fixed.phases]
     assert [p.lr_reverse for p in learned.phases] == [p.lr_reverse for p in fixed.phases]
