@@ -158,7 +158,7 @@ def other_domain(recipe: str, drawn: tuple[str, str]) -> dict[str, Variant]:
 
 
 LEAVE_ONE_OUT = estimator("{kind: leave-one-out, samples: 2}")
-RATES = (0.0002, 0.0003, 0.0005, 0.0006, 0.001, 0.002)
+RATES = (0.0002, 0.0005, 0.002)
 PACES = (0.02, 0.1, 0.2, 0.3, 1)
 
 
